@@ -1,0 +1,7 @@
+"""`python -m fusionvl` is `fusionvl`."""
+
+import sys
+
+from fusionvl.cli import main
+
+sys.exit(main())

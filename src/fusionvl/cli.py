@@ -1,0 +1,184 @@
+"""The command line: one thin function per command, parse, call, print.
+
+Knows every room's front door. Rooms are imported inside the commands, so that `--help` is instant; bad input ends
+with one sentence and exit code 2.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusionvl import __version__
+
+if TYPE_CHECKING:
+    from fusionvl.engine import FusionEngine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"fusionvl {options.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader went away: `fusionvl ask ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusionvl", description="Multimodal models in which vision and language meet everywhere (FUSION)."
+    )
+    parser.add_argument("--version", action="version", version=f"fusionvl {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    ask = commands.add_parser("ask", help="ask questions about an image")
+    ask.add_argument("image", metavar="IMAGE", help="path of an image file")
+    ask.add_argument("questions", metavar="QUESTION", nargs="+", help="one or more questions, each on its own")
+    _add_engine_options(ask)
+    ask.set_defaults(run=_ask)
+
+    chat = commands.add_parser("chat", help="talk about an image; /image PATH, /reset and /quit inside")
+    chat.add_argument("image", metavar="IMAGE", nargs="?", help="path of an image file")
+    _add_engine_options(chat)
+    chat.set_defaults(run=_chat)
+
+    demo = commands.add_parser("demo", help="answer questions about real images with the shipped model")
+    demo.set_defaults(run=_demo)
+
+    info = commands.add_parser("info", help="describe a model: family, parameters, token counts")
+    info.add_argument("model", metavar="MODEL", nargs="?", help="hub name or folder (default: the shipped model)")
+    info.set_defaults(run=_info)
+
+    convert = commands.add_parser("convert", help="save a released checkpoint in the layout of this package")
+    convert.add_argument("source", metavar="SRC", help="hub name or folder")
+    convert.add_argument("target", metavar="DST", type=Path, help="folder to write; must not exist")
+    convert.add_argument("--vision-heads", type=int, help="attention heads of a vision tower with an unknown name")
+    convert.add_argument("--weights-only", action="store_true", help="convert a folder that has no tokenizer")
+    convert.set_defaults(run=_convert)
+
+    train = commands.add_parser("train", help="train a model from a recipe; goes on where it stopped")
+    train.add_argument("recipe", metavar="RECIPE", help="a YAML file, for instance recipes/nano.yaml")
+    train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="replaces a value of the recipe: seed=1")
+    train.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("eval", help="score a model on a data set")
+    evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
+    evaluate.add_argument("--output", type=Path, default=Path("runs/easy-vqa"), help="folder of the results")
+    evaluate.add_argument("--batch-size", type=_positive, default=64)
+    evaluate.add_argument("--limit", type=_positive, help="ask only the first N questions")
+    _add_engine_options(evaluate, generation=False)
+    evaluate.set_defaults(run=_eval)
+    return parser
+
+
+def _add_engine_options(parser: argparse.ArgumentParser, generation: bool = True) -> None:
+    parser.add_argument("--model", metavar="NAME_OR_PATH", help="hub name or folder (default: the shipped model)")
+    parser.add_argument("--num-latents", metavar="N", type=int, help="latent tokens per question, a square number")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    if generation:
+        parser.add_argument("--max-new-tokens", metavar="N", type=_positive, default=512)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _engine(options: argparse.Namespace) -> "FusionEngine":
+    from fusionvl.engine import FusionEngine
+
+    _quiet_transformers()
+    return FusionEngine.from_pretrained(options.model, dtype=options.dtype, device=options.device)
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def _ask(options: argparse.Namespace) -> None:
+    from fusionvl.terminal import print_answer
+
+    engine = _engine(options)
+    for question in options.questions:
+        if len(options.questions) > 1:
+            print(f"> {question}")
+        print_answer(engine, options.image, question, options.num_latents, options.max_new_tokens)
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from fusionvl.terminal import chat
+
+    chat(_engine(options), options.image, options.num_latents, options.max_new_tokens)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from fusionvl.demo import demo
+
+    _quiet_transformers()
+    demo()
+
+
+def _info(options: argparse.Namespace) -> None:
+    from fusionvl.engine.describe import describe
+
+    _quiet_transformers()
+    for name, value in describe(options.model).items():
+        print(f"{name:<22}{value}")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from fusionvl.engine.convert import convert
+
+    _quiet_transformers()
+    convert(options.source, options.target, options.vision_heads, with_processor=not options.weights_only)
+    print(f"Saved {options.source} as {options.target}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from fusionvl.train.config import load_recipe
+    from fusionvl.train.run import train
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("fusionvl").setLevel(logging.INFO)
+    recipe = load_recipe(options.recipe, options.overrides)
+    folder = train(recipe, options.output or Path("runs") / recipe.name)
+    print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
+
+
+def _eval(options: argparse.Namespace) -> None:
+    from fusionvl.eval.easy_vqa import score_easy_vqa
+
+    start = time.monotonic()
+    score = score_easy_vqa(
+        _engine(options),
+        options.output,
+        batch_size=options.batch_size,
+        num_latents=options.num_latents,
+        limit=options.limit,
+    )
+    for kind, (correct, asked) in score.correct_by_kind.items():
+        print(f"{kind:<8}{correct:>6} of {asked:>6}  {correct / asked:.2%}")
+    print(f"{'all':<8}{score.correct:>6} of {score.questions:>6}  {score.accuracy:.2%}")
+    print(json.dumps({"seconds": round(time.monotonic() - start, 1), "results": str(options.output)}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

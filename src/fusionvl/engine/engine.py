@@ -1,0 +1,280 @@
+"""`FusionEngine`: questions about images in, answers out.
+
+Loads a model with its processor, turns conversations into batches, shares an image's features among its questions and
+streams answers. Several threads may use one engine. Knows no HTTP, no data sets and no command line.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
+
+from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
+from fusionvl.model import FusionForConditionalGeneration
+from fusionvl.model.vision_encoder import PatchStates
+from fusionvl.processing import FusionProcessor
+
+Conversation = list[dict[str, Any]]
+DEFAULT_MAX_NEW_TOKENS = 512
+DEFAULT_CACHE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: Without special tokens.
+        finish_reason: `stop` when the model ended its turn, `length` when it ran out of new tokens.
+        prompt_tokens: Tokens of the prompt, image and latent tokens among them.
+        answer_tokens: Tokens generated.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    answer_tokens: int
+
+
+class FusionEngine:
+    """Answers questions about images.
+
+    Args:
+        model: In evaluation mode.
+        processor: The model's processor.
+        cache_bytes: Bound on the image features kept for further questions.
+
+    Raises:
+        ValueError: When model and processor do not belong together.
+    """
+
+    def __init__(
+        self,
+        model: FusionForConditionalGeneration,
+        processor: FusionProcessor,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> None:
+        if processor.num_image_tokens != model.config.num_image_tokens:
+            raise ValueError(
+                f"Model and processor do not belong together: the model makes {model.config.num_image_tokens} image "
+                f"tokens of a picture, the processor leaves room for {processor.num_image_tokens}"
+            )
+        self.model = model
+        self.processor = processor
+        self.cache = FeatureCache(cache_bytes)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+    ) -> "FusionEngine":
+        """Load a model and its processor.
+
+        Args:
+            name: Hub name or folder, of ours or released by the authors; None is the model shipped with the package.
+            dtype: `float32`, `bfloat16`, `float16`, or `auto`: float32 on a CPU, the checkpoint's own elsewhere.
+            device: A torch device, or `auto`: a GPU when there is one.
+            cache_bytes: Bound on the image features kept for further questions.
+
+        Raises:
+            ValueError: When there is no such model, or it cannot be loaded; with the reason.
+        """
+        source = str(name) if name is not None else str(shipped_model())
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if dtype == "auto" and torch.device(device).type == "cpu":
+            dtype = "float32"
+        try:
+            model = FusionForConditionalGeneration.from_pretrained(source, dtype=dtype)
+            processor = FusionProcessor.from_pretrained(source)
+        except OSError as error:
+            raise ValueError(f"Cannot load {source!r}: {error}") from error
+        return cls(model.to(device).eval(), processor, cache_bytes)
+
+    def ask(self, image: Any, question: str, **settings: Any) -> str:
+        """Answer one question about one image.
+
+        Args:
+            image: A path, bytes or PIL image; None asks without an image.
+            question: Plain text.
+            **settings: As for `answer`.
+
+        Raises:
+            ValueError: As `answer`.
+        """
+        return self.answer([conversation(image, question)], **settings)[0].text
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        num_latents: int | None = None,
+        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+        **generation: Any,
+    ) -> list[Answer]:
+        """Answer the last question of each conversation, all in one batch.
+
+        Args:
+            conversations: Lists of messages (`role`, `content` of text and image parts).
+            num_latents: Latent tokens of each question; None is the processor's default.
+            max_new_tokens: Bound on each answer; the decoder's context may bound it further.
+            **generation: Settings of transformers' `generate` (`do_sample`, `temperature`, `num_beams`, ...).
+
+        Raises:
+            ValueError: When an image or a conversation cannot be used, or does not fit the context; with the reason.
+        """
+        inputs = self._encode(conversations, num_latents)
+        with torch.inference_mode():
+            sequences = self.model.generate(
+                **self._with_features(inputs), max_new_tokens=self._room(inputs, max_new_tokens), **generation
+            )
+        prompt_length = inputs["input_ids"].shape[1]
+        prompt_tokens = inputs["attention_mask"].sum(1).tolist()
+        copies = sequences.shape[0] // len(conversations)
+        return [
+            self._to_answer(sequence[prompt_length:].tolist(), prompt_tokens[row // copies])
+            for row, sequence in enumerate(sequences)
+        ]
+
+    def stream(
+        self,
+        messages: Conversation,
+        *,
+        num_latents: int | None = None,
+        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+        **generation: Any,
+    ) -> Iterator[str]:
+        """Answer the last question of one conversation, piece by piece; closing the iterator stops the work.
+
+        Args:
+            messages: The conversation.
+            num_latents: As for `answer`.
+            max_new_tokens: As for `answer`.
+            **generation: As for `answer`.
+
+        Raises:
+            ValueError: As `answer`, before the first piece.
+        """
+        inputs = self._encode([messages], num_latents)
+        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        stop = _StopEvent()
+        failure: list[Exception] = []
+        settings = {
+            **self._with_features(inputs),
+            **generation,
+            "max_new_tokens": self._room(inputs, max_new_tokens),
+            "streamer": streamer,
+            "stopping_criteria": [stop],
+        }
+
+        def work() -> None:
+            try:
+                with torch.inference_mode():
+                    self.model.generate(**settings)
+            except Exception as error:  # noqa: BLE001 - handed to the caller's thread below
+                failure.append(error)
+                streamer.end()
+
+        return _pieces(threading.Thread(target=work, daemon=True), streamer, stop, failure)
+
+    def _encode(self, conversations: Sequence[Conversation], num_latents: int | None) -> BatchFeature:
+        latents = {} if num_latents is None else {"num_latents": num_latents}
+        return self.processor.apply_chat_template(
+            list(conversations),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            processor_kwargs={"padding_side": "left", **latents},
+        )
+
+    def _with_features(self, inputs: BatchFeature) -> dict[str, Any]:
+        """The batch on the model's device, with what is already known about its images."""
+        settings: dict[str, Any] = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        if "pixel_values" not in inputs:
+            return settings
+        with torch.inference_mode():
+            features = [self.cache.get(pixels, self._image_features) for pixels in inputs["pixel_values"].split(1)]
+        settings["pixel_values"] = settings["pixel_values"][:, -1:].to(self.model.dtype)
+        # The model's configuration decides which features there are: all images have them, or none has.
+        if maps := [feature.global_features for feature in features if feature.global_features is not None]:
+            settings["global_features"] = torch.cat(maps)
+        if states := [feature.patch_states for feature in features if feature.patch_states is not None]:
+            settings["patch_states"] = PatchStates.cat(states)
+        return settings
+
+    def _image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        config = self.model.config
+        pixels = pixel_values.to(self.model.device, self.model.dtype)
+        return ImageFeatures(
+            self.model.get_global_features(pixels) if config.uses_latents else None,
+            self.model.get_patch_states(pixels) if config.early_guidance == "masked" else None,
+        )
+
+    def _room(self, inputs: BatchFeature, max_new_tokens: int) -> int:
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        context = self.model.config.text_config.max_position_embeddings
+        longest = int(inputs["attention_mask"].sum(1).max())
+        if longest >= context:
+            raise ValueError(
+                f"The conversation takes {longest} tokens, the context holds {context}: shorten it, or use fewer "
+                f"latent tokens"
+            )
+        return min(max_new_tokens, context - longest)
+
+    def _to_answer(self, tokens: list[int], prompt_tokens: int) -> Answer:
+        ends = self.model.generation_config.eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        stopped = next((index for index, token in enumerate(tokens) if token in ends), None)
+        kept = tokens if stopped is None else tokens[:stopped]
+        return Answer(
+            text=self.processor.tokenizer.decode(kept, skip_special_tokens=True).strip(),
+            finish_reason="length" if stopped is None else "stop",
+            prompt_tokens=prompt_tokens,
+            answer_tokens=len(tokens) if stopped is None else stopped + 1,
+        )
+
+
+def shipped_model() -> Path:
+    """The folder of the model that comes with the package."""
+    return Path(str(resources.files("fusionvl") / "assets" / "nano"))
+
+
+def conversation(image: Any, question: str) -> Conversation:
+    """One question about one image (or None) as messages."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": question}]
+    if image is not None:
+        content.insert(0, {"type": "image", "image": image})
+    return [{"role": "user", "content": content}]
+
+
+class _StopEvent(StoppingCriteria):
+    """Ends generation at the next token once set."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
+
+
+def _pieces(
+    thread: threading.Thread, streamer: TextIteratorStreamer, stop: _StopEvent, failure: list[Exception]
+) -> Iterator[str]:
+    thread.start()
+    try:
+        yield from (piece for piece in streamer if piece)
+    finally:
+        stop.event.set()
+        thread.join()
+    if failure:
+        raise failure[0]

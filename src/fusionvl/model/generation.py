@@ -1,0 +1,78 @@
+"""What FUSION changes about transformers' generation: images belong to the prefill, placeholders to nobody.
+
+Greedy search, sampling, beams, streamers and stopping are transformers' own. Knows ids and caches, not images.
+"""
+
+from typing import Any
+
+import torch
+from transformers import GenerationMixin
+from transformers.utils import ModelOutput
+
+from fusionvl.model.vision_encoder import PatchStates
+
+PREFILL_ONLY = (
+    "mm_token_type_ids",
+    "pixel_values",
+    "guide_input_ids",
+    "guide_attention_mask",
+    "global_features",
+    "patch_states",
+)
+
+
+class FusionGenerationMixin(GenerationMixin):
+    """`generate` for a model whose prompt holds placeholder ids that may lie outside the vocabulary."""
+
+    @torch.no_grad()
+    def generate(self, inputs: torch.Tensor | None = None, **kwargs: Any) -> ModelOutput | torch.Tensor:
+        """Generate as `GenerationMixin.generate` does, from the processor's whole output.
+
+        Logits processors and streamers see placeholder ids that lie outside the vocabulary as an ordinary special id;
+        the returned sequences hold the prompt as given.
+
+        Args:
+            inputs: (B, S) prompt ids; `input_ids=` is the same.
+            **kwargs: The processor's other outputs, `global_features` or `patch_states`, and generation settings.
+
+        Raises:
+            ValueError: With `prefill_chunk_size`: latent tokens need their whole question in one prefill.
+        """
+        settings = kwargs.get("generation_config") or self.generation_config
+        if kwargs.get("prefill_chunk_size", settings.prefill_chunk_size) is not None:
+            raise ValueError(
+                "prefill_chunk_size cannot be used: latent tokens need their whole question in one prefill"
+            )
+        prompts = kwargs.pop("input_ids", inputs)
+        if prompts is None:
+            raise ValueError("generate needs input_ids, as made by the processor")
+        foreign = prompts >= self.config.text_config.vocab_size
+        output = super().generate(prompts.masked_fill(foreign, self._stand_in_id()), **kwargs)
+        sequences = output if isinstance(output, torch.Tensor) else output.sequences
+        copies = sequences.shape[0] // prompts.shape[0]  # of each row, by beams or num_return_sequences
+        sequences[:, : prompts.shape[1]] = prompts.repeat_interleave(copies, dim=0).to(sequences.device)
+        return output
+
+    def _stand_in_id(self) -> int:
+        """An id that no answer holds, so that penalties on it change nothing."""
+        text_config = self.config.text_config
+        candidates = (text_config.bos_token_id, text_config.pad_token_id, 0)
+        return next(token_id for token_id in candidates if token_id is not None)
+
+    def prepare_inputs_for_generation(
+        self, *args: Any, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Pass images, guides and token types to the prefill only: later steps live on the cache."""
+        model_inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            for name in PREFILL_ONLY:
+                model_inputs.pop(name, None)
+        return model_inputs
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, **kwargs: Any
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
+        states = kwargs.get("patch_states")
+        if isinstance(states, PatchStates) and expand_size > 1:
+            kwargs["patch_states"] = states.repeat_interleave(expand_size)
+        return super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)

@@ -1,0 +1,442 @@
+"""The FUSION model, read top to bottom like the paper's overview figure.
+
+`FusionModel` joins the parts: guided vision encoding, image and latent tokens in the prompt, interaction layers
+between decoder layers. `FusionForConditionalGeneration` adds the output head and the training objective. Knows
+tensors as the processor makes them (see `docs/shapes.md`); knows nothing of text, files or templates.
+
+Shapes: B rows, S tokens, N images (at most one a row, in row order), G guide tokens, g patches a side, d vision width,
+D decoder width.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, Cache, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+
+from fusionvl.model.configuration import FusionConfig
+from fusionvl.model.generation import FusionGenerationMixin
+from fusionvl.model.interaction import InteractionContext, InteractionLayer, pool_latents, pool_windows
+from fusionvl.model.losses import cosine_mapping_loss, next_token_loss, select_labelled
+from fusionvl.model.projectors import MappingMLP
+from fusionvl.model.released import ReleasedLoadingMixin
+from fusionvl.model.token_layout import IMAGE, LATENT, TokenLayout, read_layout
+from fusionvl.model.vision_encoder import GuidedVisionEncoder, PatchStates
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """What the decoder and the mapping loss need of N images.
+
+    Attributes:
+        patch_embeddings: (N, g * g, d) of the base view.
+        patches: (N, g * g, D) guided features of the base view, before any FUSION-L interpolation.
+        guide_embeddings: (N, G, D) the decoder's embeddings of the guide text, None without guidance.
+        guide: (N, G, D) the same tokens after their way through the encoder, None without guidance.
+        global_map: (N, 2g, 2g, D) features of the tiles, None when the prompt holds no latent tokens.
+    """
+
+    patch_embeddings: torch.Tensor
+    patches: torch.Tensor
+    guide_embeddings: torch.Tensor | None
+    guide: torch.Tensor | None
+    global_map: torch.Tensor | None
+
+
+@dataclass
+class FusionModelOutput(ModelOutput):
+    """Output of `FusionModel`.
+
+    Attributes:
+        last_hidden_state: (B, S, D).
+        past_key_values: The decoder's cache.
+        hidden_states: One (B, S, D) per decoder layer and one for the embeddings, on request.
+        attentions: One (B, heads, S, S) per decoder layer, on request.
+        text_mapping_loss: Scalar, on request.
+        vision_mapping_loss: Scalar, on request.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    text_mapping_loss: torch.Tensor | None = None
+    vision_mapping_loss: torch.Tensor | None = None
+
+
+@dataclass
+class FusionCausalLMOutput(ModelOutput):
+    """Output of `FusionForConditionalGeneration`.
+
+    Attributes:
+        loss: `lm_loss + mapping_loss_weight * (text_mapping_loss + vision_mapping_loss)`, with labels.
+        logits: (B, S or logits_to_keep, V); None with labels unless `output_logits=True`.
+        past_key_values: The decoder's cache.
+        hidden_states: As in `FusionModelOutput`.
+        attentions: As in `FusionModelOutput`.
+        lm_loss: Mean cross entropy over all answer tokens of the batch, with labels.
+        text_mapping_loss: Guide tokens' mapping loss, 0 without a guide, with labels.
+        vision_mapping_loss: Patches' mapping loss, 0 without an image, with labels.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    lm_loss: torch.Tensor | None = None
+    text_mapping_loss: torch.Tensor | None = None
+    vision_mapping_loss: torch.Tensor | None = None
+
+
+class FusionPreTrainedModel(ReleasedLoadingMixin, PreTrainedModel):
+    """What both FUSION classes share: configuration, loading and initialisation."""
+
+    config: FusionConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over the batch given; a Trainer averages over accumulation steps
+    _skip_keys_device_placement = ("past_key_values",)
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _no_split_modules = ("InteractionLayer",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, InteractionLayer):
+            # A fresh interaction layer adds nothing: step 0 behaves like the base decoder.
+            init.zeros_(module.fc2.weight)
+
+
+class FusionModel(FusionPreTrainedModel):
+    """FUSION without an output head."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__(config)
+        vision_width, width = config.vision_config.hidden_size, config.text_config.hidden_size
+        self.vision_tower = GuidedVisionEncoder(config.vision_config, config.early_guidance)
+        self.vision_to_text = MappingMLP(3 * vision_width, width)
+        self.text_to_vision = MappingMLP(width, vision_width)
+        self.interaction_layers = nn.ModuleList(
+            [InteractionLayer(config) for _ in range(config.num_interaction_layers)]
+        )
+        self.language_model = AutoModel.from_config(config.text_config)
+        for index, layer_index in enumerate(config.interaction_layer_indices):
+            self.language_model.layers[layer_index].register_forward_hook(
+                functools.partial(self._interact, index), with_kwargs=True
+            )
+        self.post_init()
+
+    def _interact(
+        self, index: int, _layer: nn.Module, _args: Any, kwargs: dict[str, Any], output: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Run after a decoder layer; the context is an argument of the call, so no state stays on the model."""
+        context = kwargs.get("interaction_context")
+        return None if context is None else self.interaction_layers[index](output, context)
+
+    def get_global_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Encode the four tiles without guide, map them to the decoder's width and stitch them into one map.
+
+        They depend on the image alone: compute them once, pass them to `forward` or `generate` as `global_features`.
+
+        Args:
+            pixel_values: (N, 5, 3, H, W) as from the processor.
+
+        Returns:
+            (N, 2g, 2g, D), row by row.
+        """
+        if pixel_values.shape[1] != 5:
+            raise ValueError(f"Global features need four tiles and the base view, got {pixel_values.shape[1]} views")
+        tiles = self.vision_to_text(self.vision_tower(pixel_values[:, :4].flatten(0, 1)).patches)
+        side = self.config.patch_grid
+        tiles = tiles.view(-1, 2, 2, side, side, tiles.shape[-1])  # (N, tile row, tile column, g, g, D)
+        return tiles.transpose(2, 3).reshape(-1, 2 * side, 2 * side, tiles.shape[-1])
+
+    def get_patch_states(self, pixel_values: torch.Tensor) -> PatchStates:
+        """Encode the base view of (N, views, 3, H, W) as far as it does not depend on the question.
+
+        With `masked` early guidance only; pass the result to `forward` or `generate` as `patch_states`.
+        """
+        return self.vision_tower.encode_patches(pixel_values[:, -1])
+
+    def encode_images(
+        self,
+        pixel_values: torch.Tensor,
+        guide_input_ids: torch.Tensor | None = None,
+        guide_attention_mask: torch.Tensor | None = None,
+        global_features: torch.Tensor | None = None,
+        patch_states: PatchStates | None = None,
+        with_global_map: bool = True,
+    ) -> EncodedImages:
+        """Encode N images under the guidance of their questions.
+
+        Args:
+            pixel_values: (N, 5, 3, H, W), or (N, 1, 3, H, W) with the base view alone when `global_features` is given.
+            guide_input_ids: (N, G) the tokenised guide texts, right padded.
+            guide_attention_mask: (N, G).
+            global_features: (N, 2g, 2g, D) from `get_global_features`.
+            patch_states: From `get_patch_states`.
+            with_global_map: Whether latent tokens will look at the images.
+        """
+        guide = guide_embeddings = None
+        if self.config.use_guidance and guide_input_ids is not None and guide_input_ids.shape[1] > 0:
+            guide_embeddings = self.get_input_embeddings()(guide_input_ids)
+            guide = self.text_to_vision(guide_embeddings)
+        view = self.vision_tower(pixel_values[:, -1], guide, guide_attention_mask, patch_states)
+        if with_global_map and global_features is None:
+            global_features = self.get_global_features(pixel_values)
+        return EncodedImages(
+            patch_embeddings=view.patch_embeddings,
+            patches=self.vision_to_text(view.patches),
+            guide_embeddings=guide_embeddings,
+            guide=None if guide is None else self.vision_to_text(view.guide),
+            global_map=global_features if with_global_map else None,
+        )
+
+    def mapping_losses(
+        self, images: EncodedImages, guide_attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Dual-supervised mapping losses (paper, section 3.3): text and vision term, both float32 scalars.
+
+        Text: guide embeddings against the same tokens after text-to-vision, encoder and vision-to-text. Vision: patch
+        embeddings against the encoded patches after vision-to-text and text-to-vision.
+        """
+        detach = self.config.mapping_targets == "detached"
+        if images.guide is None or images.guide_embeddings is None:
+            text_loss = images.patches.new_zeros((), dtype=torch.float32)
+        else:
+            text_loss = cosine_mapping_loss(images.guide, images.guide_embeddings, guide_attention_mask, detach)
+        reconstructed = self.text_to_vision(images.patches)
+        return text_loss, cosine_mapping_loss(reconstructed, images.patch_embeddings, None, detach)
+
+    def image_tokens(self, patches: torch.Tensor) -> torch.Tensor:
+        """Turn (N, g * g, D) patch features into image tokens; FUSION-L interpolates them to a smaller grid."""
+        if self.config.image_token_grid is None:
+            return patches
+        side, grid = self.config.patch_grid, self.config.image_token_grid
+        planes = patches.transpose(1, 2).unflatten(2, (side, side))
+        planes = nn.functional.interpolate(planes, size=(grid, grid), mode="bilinear", align_corners=False)
+        return planes.flatten(2).transpose(1, 2)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        guide_input_ids: torch.Tensor | None = None,
+        guide_attention_mask: torch.Tensor | None = None,
+        global_features: torch.Tensor | None = None,
+        patch_states: PatchStates | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        with_mapping_losses: bool = False,
+        **kwargs: Any,
+    ) -> FusionModelOutput:
+        """Run the model on what the processor made (see `docs/shapes.md` for every argument).
+
+        Args:
+            input_ids: (B, S); ids at image and latent positions are placeholders and never looked up.
+            attention_mask: (B, S).
+            mm_token_type_ids: (B, S); None: all text.
+            pixel_values: (N, 5, 3, H, W), or the base view alone with `global_features`.
+            guide_input_ids: (N, G).
+            guide_attention_mask: (N, G).
+            global_features: (N, 2g, 2g, D), optional, from `get_global_features`.
+            patch_states: Optional, from `get_patch_states`.
+            position_ids: (B, S); None: consecutive over the real tokens of each row.
+            past_key_values: The decoder's cache.
+            with_mapping_losses: Whether to compute the mapping losses.
+            **kwargs: Passed to the decoder (`use_cache`, `output_hidden_states`, ...).
+
+        Raises:
+            ValueError: When images, tokens and questions do not match, or the context is too long; with the counts.
+        """
+        self._check_length(input_ids, attention_mask)
+        layout = None
+        if mm_token_type_ids is not None and bool(
+            ((mm_token_type_ids == IMAGE) | (mm_token_type_ids == LATENT)).any()
+        ):
+            layout = read_layout(mm_token_type_ids, self.config.num_image_tokens)
+        self._check_images(layout, pixel_values, past_key_values)
+        text_loss = vision_loss = input_ids.new_zeros((), dtype=torch.float32) if with_mapping_losses else None
+        context = None
+        inputs_embeds = self._embed_text(input_ids, mm_token_type_ids)
+        if layout is not None and pixel_values is not None:
+            images = self.encode_images(
+                pixel_values, guide_input_ids, guide_attention_mask, global_features, patch_states,
+                with_global_map=layout.num_latents > 0,
+            )  # fmt: skip
+            inputs_embeds, context = self._place_images(inputs_embeds, layout, images)
+            if with_mapping_losses:
+                text_loss, vision_loss = self.mapping_losses(images, guide_attention_mask)
+        if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            interaction_context=context,
+            **kwargs,
+        )
+        return FusionModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            text_mapping_loss=text_loss,
+            vision_mapping_loss=vision_loss,
+        )
+
+    def _embed_text(self, input_ids: torch.Tensor, mm_token_type_ids: torch.Tensor | None) -> torch.Tensor:
+        if mm_token_type_ids is not None:
+            placeholders = (mm_token_type_ids == IMAGE) | (mm_token_type_ids == LATENT)
+            input_ids = input_ids.masked_fill(placeholders, 0)
+        vocabulary = self.get_input_embeddings().num_embeddings
+        if int(input_ids.max()) >= vocabulary:
+            raise ValueError(
+                f"input_ids hold {int(input_ids.max())}, outside the vocabulary of {vocabulary}, at a position that "
+                f"mm_token_type_ids calls text: pass the processor's mm_token_type_ids along with its input_ids"
+            )
+        return self.get_input_embeddings()(input_ids)
+
+    def _place_images(
+        self, inputs_embeds: torch.Tensor, layout: TokenLayout, images: EncodedImages
+    ) -> tuple[torch.Tensor, InteractionContext | None]:
+        """Write image tokens and initial latent tokens over their placeholders; build the interaction context."""
+        flat, width = inputs_embeds.flatten(0, 1), inputs_embeds.shape[-1]
+        tokens = self.image_tokens(images.patches).reshape(-1, width).to(flat.dtype)
+        flat = flat.index_copy(0, layout.image_positions.flatten(), tokens)
+        context = None
+        if images.global_map is not None:
+            global_map = images.global_map.to(flat.dtype)
+            latents = pool_latents(global_map, layout.latent_side)[layout.image_of_question]
+            flat = flat.index_copy(0, layout.latent_positions.flatten(), latents.reshape(-1, width))
+            context = InteractionContext(
+                windows=pool_windows(global_map, layout.latent_side, self.config.window_size),
+                image_of_question=layout.image_of_question,
+                latent_positions=layout.latent_positions,
+                question_ends=layout.question_ends,
+            )
+        return flat.view_as(inputs_embeds), context
+
+    def _check_length(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
+        limit = self.config.text_config.max_position_embeddings
+        if input_ids.shape[1] <= limit:
+            return
+        longest = input_ids.shape[1] if attention_mask is None else int(attention_mask.sum(-1).max())
+        if longest > limit:
+            raise ValueError(
+                f"The sequence has {longest} tokens, the decoder's context holds {limit}: shorten the conversation, "
+                f"or use fewer latent tokens"
+            )
+
+    @staticmethod
+    def _check_images(
+        layout: TokenLayout | None, pixel_values: torch.Tensor | None, past_key_values: Cache | None
+    ) -> None:
+        rows = 0 if layout is None else layout.image_positions.shape[0]
+        images = 0 if pixel_values is None else pixel_values.shape[0]
+        if rows != images:
+            raise ValueError(
+                f"Image features and image tokens do not match: {rows} rows hold image tokens, "
+                f"pixel_values hold {images} images"
+            )
+        if layout is not None and past_key_values is not None and past_key_values.get_seq_length() > 0:
+            raise ValueError(
+                "Latent tokens depend on their whole question: run a new turn as a new prefill, without old cache"
+            )
+
+
+class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixin):
+    """FUSION with an output head: answers questions about images and computes the training objective."""
+
+    _tied_weights_keys: dict[str, str] = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__(config)
+        self.model = FusionModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The output head."""
+        return self.lm_head
+
+    def get_global_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """See `FusionModel.get_global_features`."""
+        return self.model.get_global_features(pixel_values)
+
+    def get_patch_states(self, pixel_values: torch.Tensor) -> PatchStates:
+        """See `FusionModel.get_patch_states`."""
+        return self.model.get_patch_states(pixel_values)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        guide_input_ids: torch.Tensor | None = None,
+        guide_attention_mask: torch.Tensor | None = None,
+        global_features: torch.Tensor | None = None,
+        patch_states: PatchStates | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        output_logits: bool = False,
+        **kwargs: Any,
+    ) -> FusionCausalLMOutput:
+        """Run the model; see `FusionModel.forward` for the arguments not named here.
+
+        Args:
+            labels: (B, S), -100 where nothing is to be predicted. With labels the loss and its terms are returned.
+            logits_to_keep: Without labels, how many last positions get logits (0: all), or their indices.
+            output_logits: With labels, whether to return the logits of all positions, too.
+        """
+        kwargs.pop("return_dict", None)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            mm_token_type_ids=mm_token_type_ids,
+            pixel_values=pixel_values,
+            guide_input_ids=guide_input_ids,
+            guide_attention_mask=guide_attention_mask,
+            global_features=global_features,
+            patch_states=patch_states,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            with_mapping_losses=labels is not None,
+            **kwargs,
+        )
+        loss = lm_loss = logits = None
+        if labels is not None:
+            lm_loss = self._lm_loss(outputs.last_hidden_state, labels)
+            loss = lm_loss + self.config.mapping_loss_weight * (
+                outputs.text_mapping_loss + outputs.vision_mapping_loss
+            )
+        if labels is None or output_logits:
+            logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        return FusionCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            lm_loss=lm_loss,
+            text_mapping_loss=outputs.text_mapping_loss,
+            vision_mapping_loss=outputs.vision_mapping_loss,
+        )
+
+    def _lm_loss(self, hidden_states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        selected, targets = select_labelled(hidden_states, labels)
+        return next_token_loss(self.lm_head(selected), targets)

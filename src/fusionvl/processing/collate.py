@@ -1,0 +1,108 @@
+"""Training samples -> one batch with labels.
+
+Draws the number of latent tokens of each batch. Knows the processor; does not know datasets, devices or the order of
+samples.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import BatchFeature
+
+from fusionvl.processing.conversation import validate_conversation
+from fusionvl.processing.processing import FusionProcessor
+
+
+@dataclass(frozen=True)
+class FusionCollator:
+    """Callable for a data loader: samples in, everything the model takes out.
+
+    The number of latents depends on the seed and on the conversations of the batch alone. So there is no state to
+    save: a resumed run, another number of workers or a repeated batch draw the same number.
+
+    Args:
+        processor: encodes the conversations.
+        num_latents: the counts to draw from, all equally likely.
+        seed: of the draw.
+        max_length: tokens a row may have; later turns of longer conversations are left out.
+        pad_to_multiple_of: rows and guides are padded to a multiple of this.
+    """
+
+    processor: FusionProcessor
+    num_latents: Sequence[int] = (4, 16, 36, 64, 144)
+    seed: int = 0
+    max_length: int | None = None
+    pad_to_multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.num_latents:
+            raise ValueError("num_latents is empty: give at least one count to draw from")
+
+    def __call__(self, samples: Sequence[Mapping[str, Any]]) -> BatchFeature:
+        """Encode a batch.
+
+        Args:
+            samples: each with `messages` (roles and content) and `image` (anything `load_image` takes, or None).
+                The image goes where the messages have an image part, else before the first question.
+
+        Returns:
+            The processor's output with `labels`, right padded.
+
+        Raises:
+            ValueError: a sample cannot be encoded; nothing is skipped or replaced.
+        """
+        for number, sample in enumerate(samples):
+            try:
+                validate_conversation(sample["messages"])
+            except ValueError as error:
+                raise ValueError(f"sample {number} of the batch: {error}") from error
+        conversations = [_with_image(sample["messages"], sample.get("image")) for sample in samples]
+        options = {"return_labels": True, "padding_side": "right", "num_latents": self.draw(samples)}
+        options["pad_to_multiple_of"] = self.pad_to_multiple_of
+        if self.max_length is not None:
+            options["max_length"] = self.max_length
+        return self.processor.apply_chat_template(
+            conversations, tokenize=True, return_dict=True, processor_kwargs=options
+        )
+
+    def draw(self, samples: Sequence[Mapping[str, Any]]) -> int:
+        """The number of latent tokens for a batch."""
+        digest = hashlib.sha256(str(self.seed).encode())
+        for sample in samples:
+            for message in sample["messages"]:
+                digest.update(_text_of(message["content"]).encode("utf-8", "surrogatepass"))
+        return self.num_latents[int.from_bytes(digest.digest()[:8], "big") % len(self.num_latents)]
+
+
+def _with_image(messages: Sequence[Mapping[str, Any]], image: Any) -> list[dict[str, Any]]:
+    """Copy the messages with the image in its place."""
+    copies = [dict(message) for message in messages]
+    for message in copies:
+        if isinstance(message["content"], str):
+            message["content"] = [{"type": "text", "text": message["content"]}]
+    places = [
+        (message, position)
+        for message in copies
+        for position, part in enumerate(message["content"])
+        if part.get("type") == "image" and not any(key in part for key in ("image", "path", "url", "base64"))
+    ]
+    if image is None:
+        return copies
+    part = {"type": "image", "image": image}
+    if places:
+        message, position = places[0]
+        message["content"] = [*message["content"][:position], part, *message["content"][position + 1 :]]
+        return copies
+    for message in copies:
+        if message["role"] == "user":
+            message["content"] = [part, *message["content"]]
+            break
+    return copies
+
+
+def _text_of(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") == "text")

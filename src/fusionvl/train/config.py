@@ -1,0 +1,159 @@
+"""What a training run is: a typed recipe of stages, read from YAML. Every number is a named field.
+
+Unknown or mistyped keys are errors, with the file and the key. Knows no tensors and no data.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass
+class LearningRates:
+    """Peak learning rate of each part; 0 freezes the part.
+
+    Attributes:
+        vision_tower: The vision encoder.
+        mapping: `vision_to_text` and `text_to_vision`.
+        interaction_layers: The interaction layers.
+        decoder: The language model and its head.
+    """
+
+    vision_tower: float
+    mapping: float
+    interaction_layers: float
+    decoder: float
+
+
+@dataclass
+class EasyVqaData:
+    """Conversations over the easy-VQA train images.
+
+    Attributes:
+        kind: Which reader.
+        questions: All questions, or only the open ones (shape and colour), whose answers are not yes or no.
+        max_turns: Most questions in a conversation; their number is drawn evenly from 1 up to this.
+        mirror: Whether images are mirrored at random; no question of this data asks for left or right.
+    """
+
+    kind: Literal["easy-vqa"] = "easy-vqa"
+    questions: Literal["all", "open"] = "all"
+    max_turns: int = 4
+    mirror: bool = True
+
+
+@dataclass
+class StageConfig:
+    """One training stage (paper, section 4): what it sees, how long, and how fast each part learns.
+
+    Attributes:
+        name: The stage's name: 1, 1.5 or 2.
+        data: Where samples come from.
+        max_steps: Optimizer steps.
+        batch_size: Rows of a forward pass on one device.
+        gradient_accumulation: Forward passes of an optimizer step.
+        learning_rates: Peak learning rate of each part.
+        num_latents: Counts of latent tokens, one drawn for each batch.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+        min_learning_rate_ratio: Share of the peak that the cosine falls to.
+        weight_decay: For matrices; biases, norms and embeddings have none.
+        max_grad_norm: Gradients are clipped to this norm.
+        max_length: Most tokens of a row; conversations are cut at whole turns.
+    """
+
+    name: str
+    data: EasyVqaData
+    max_steps: int
+    batch_size: int
+    learning_rates: LearningRates
+    num_latents: list[int]
+    gradient_accumulation: int = 1
+    warmup_ratio: float = 0.03
+    min_learning_rate_ratio: float = 0.0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    max_length: int = 4096
+
+
+@dataclass
+class ModelFromScratch:
+    """A small model with fresh weights and a tokenizer trained on the training text.
+
+    Attributes:
+        vision: Fields of a `SiglipVisionConfig`.
+        decoder: Fields of the decoder's config, `model_type` among them; vocabulary and special ids are filled in.
+        fusion: Fields of `FusionConfig`.
+        vocab_size: Size of the tokenizer's vocabulary.
+        attention: Attention implementation to train with; on a CPU in bfloat16 `eager` is the fastest.
+    """
+
+    vision: dict[str, Any]
+    decoder: dict[str, Any]
+    fusion: dict[str, Any]
+    vocab_size: int
+    attention: str = "eager"
+
+
+@dataclass
+class Recipe:
+    """A whole run: a starting point and the stages that follow.
+
+    Attributes:
+        name: Names the run and its output folder.
+        model: The starting point.
+        stages: In order; each starts from the one before.
+        seed: Decides weights, order, latent counts and augmentation.
+        precision: `auto` takes bfloat16 where the device computes in it.
+        save_dtype: In what the final weights are stored.
+        save_every: Steps between checkpoints.
+        evaluate_every: Steps between measurements on held-out images.
+        log_every: Steps between log lines.
+        data_workers: Processes that prepare batches.
+        pad_to_multiple_of: Rows and guides are padded to a multiple: bfloat16 matrix products on a CPU are many times
+            slower at odd lengths.
+    """
+
+    name: str
+    model: ModelFromScratch
+    stages: list[StageConfig] = field(default_factory=list)
+    seed: int = 0
+    precision: Precision = "auto"
+    save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    save_every: int = 200
+    evaluate_every: int = 200
+    log_every: int = 20
+    data_workers: int = 1
+    pad_to_multiple_of: int = 16
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: A YAML file.
+        overrides: `key.of.field=value`, applied over the file.
+
+    Raises:
+        ValueError: When the file is missing, a key is unknown or a value is of the wrong type; names file and key.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"There is no recipe {path}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--recipe", action="config")
+    parser.add_class_arguments(Recipe)
+    try:
+        settings = parser.parse_args([f"--recipe={path}", *(f"--{override}" for override in overrides or [])])
+    except ArgumentError as error:
+        raise ValueError(f"{path}: {error}") from error
+    values = vars(parser.instantiate(settings))
+    return Recipe(**{name: values[name] for name in Recipe.__dataclass_fields__})
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe with every default filled in, as YAML."""
+    return yaml.safe_dump(asdict(recipe), sort_keys=False)

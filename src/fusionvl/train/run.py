@@ -1,0 +1,220 @@
+"""A whole training run, top to bottom: recipe -> model -> stages -> a folder that `fusionvl ask` opens.
+
+    fusionvl train recipes/nano.yaml --output runs/nano
+
+Started again, it goes on where it stopped: finished stages are kept, an unfinished one resumes at its last checkpoint.
+"""
+
+import json
+import logging
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from fusionvl.data.easy_vqa import divide_train, load_split, question_samples
+from fusionvl.data.sample import Sample
+from fusionvl.engine import FusionEngine
+from fusionvl.engine.engine import conversation
+from fusionvl.model import FusionForConditionalGeneration
+from fusionvl.processing import FusionCollator, FusionProcessor
+from fusionvl.train.config import Recipe, StageConfig, dump_recipe
+from fusionvl.train.dataset import EasyVqaConversations
+from fusionvl.train.model import build_from_scratch, freeze_and_describe
+from fusionvl.train.trainer import FusionTrainer
+
+logger = logging.getLogger(__name__)
+HELD_OUT_QUESTIONS = 256
+HELD_OUT_BATCH = 64
+
+
+def train(recipe: Recipe, output: Path) -> Path:
+    """Run every stage of a recipe.
+
+    Args:
+        recipe: The run.
+        output: Its folder: recipe, versions, one folder per stage, and `model`, the result.
+
+    Returns:
+        The folder of the trained model.
+
+    Raises:
+        ValueError: When the folder belongs to another recipe, or the loss stops being finite.
+    """
+    _claim(output, recipe)
+    model, processor = _starting_point(recipe)
+    for stage in recipe.stages:
+        folder = output / f"stage-{stage.name}"
+        result = folder / "model"
+        if not result.is_dir():
+            _train_stage(recipe, stage, model, processor, folder)
+        model = FusionForConditionalGeneration.from_pretrained(result, dtype=torch.float32)
+        model.set_attn_implementation(recipe.model.attention)
+    return _save(model.to(getattr(torch, recipe.save_dtype)), processor, output / "model")
+
+
+def _claim(output: Path, recipe: Recipe) -> None:
+    """Record what is run in this folder; another recipe must not go on with its checkpoints."""
+    output.mkdir(parents=True, exist_ok=True)
+    recorded = output / "recipe.yaml"
+    text = dump_recipe(recipe)
+    if recorded.exists() and recorded.read_text() != text:
+        raise ValueError(
+            f"{output} holds a run of another recipe (see {recorded}): choose another --output or remove it"
+        )
+    recorded.write_text(text)
+    versions = {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers", "fusionvl")}
+    versions["python"] = platform.python_version()
+    (output / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+
+
+def _starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
+    images, _ = divide_train(load_split("train"))
+    texts = (text for image in images for turn in image.turns for text in (turn.question, turn.answer))
+    num_latents = max(recipe.stages[-1].num_latents) if recipe.stages else 0
+    return build_from_scratch(recipe.model, texts, num_latents, recipe.seed)
+
+
+def _train_stage(
+    recipe: Recipe,
+    stage: StageConfig,
+    model: FusionForConditionalGeneration,
+    processor: FusionProcessor,
+    folder: Path,
+) -> None:
+    set_seed(recipe.seed)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=stage.max_steps,
+        per_device_train_batch_size=stage.batch_size,
+        gradient_accumulation_steps=stage.gradient_accumulation,
+        max_grad_norm=stage.max_grad_norm,
+        adam_beta2=0.95,
+        bf16=_computes_in_bfloat16(recipe),
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=recipe.log_every,
+        save_steps=recipe.save_every,
+        save_total_limit=2,
+        dataloader_num_workers=recipe.data_workers,
+        ignore_data_skip=True,  # batches start at the right position by themselves
+        remove_unused_columns=False,
+        report_to="none",
+        seed=recipe.seed,
+    )
+    trainer = FusionTrainer(
+        stage=stage,
+        model=model,
+        args=arguments,
+        positions=EasyVqaConversations(stage.data, recipe.seed),
+        collate=FusionCollator(
+            processor,
+            num_latents=stage.num_latents,
+            seed=recipe.seed,
+            max_length=stage.max_length,
+            pad_to_multiple_of=recipe.pad_to_multiple_of,
+        ),
+        callbacks=[
+            MetricsFile(folder / "metrics.jsonl"),
+            HeldOutAccuracy(processor, recipe.evaluate_every, folder / "metrics.jsonl"),
+        ],
+    )
+    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if checkpoint is not None:
+        trainer.start_step = int(checkpoint.rsplit("-", 1)[1])
+        logger.info("Stage %s goes on after step %d", stage.name, trainer.start_step)
+    logger.info(
+        "Stage %s: %d steps of %d x %d rows",
+        stage.name,
+        stage.max_steps,
+        stage.batch_size,
+        stage.gradient_accumulation,
+    )
+    logger.info(freeze_and_describe(model, stage.learning_rates))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    _save(model, processor, folder / "model")
+
+
+def _computes_in_bfloat16(recipe: Recipe) -> bool:
+    if recipe.precision != "auto":
+        return recipe.precision == "bfloat16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def _save(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:
+    """Write model and processor; the folder appears whole or not at all."""
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    processor.save_pretrained(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)
+    return folder
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log line to a JSONL file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
+        """Write the step with what was logged."""
+        append_metrics(self.path, {"step": state.global_step, **(logs or {})})
+
+
+class HeldOutAccuracy(TrainerCallback):
+    """Measures exact answers to single questions about held-out train images; the test split is never touched."""
+
+    def __init__(self, processor: FusionProcessor, every: int, path: Path) -> None:
+        _, held_out = divide_train(load_split("train"))
+        samples = question_samples(held_out)
+        self.samples: list[Sample] = samples[:: max(1, len(samples) // HELD_OUT_QUESTIONS)]
+        self.processor = processor
+        self.every = every
+        self.path = path
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measure every so many steps and after the last."""
+        if state.global_step % self.every and state.global_step != state.max_steps:
+            return
+        model = kwargs["model"]
+        was_training = model.training
+        engine = FusionEngine(model.eval(), self.processor, cache_bytes=0)
+        correct = 0
+        for start in range(0, len(self.samples), HELD_OUT_BATCH):
+            batch = self.samples[start : start + HELD_OUT_BATCH]
+            answers = engine.answer(
+                [conversation(sample.image, sample.turns[0].question) for sample in batch], max_new_tokens=8
+            )
+            correct += sum(
+                answer.text == sample.turns[0].answer for answer, sample in zip(answers, batch, strict=True)
+            )
+        model.train(was_training)
+        accuracy = correct / len(self.samples)
+        append_metrics(self.path, {"step": state.global_step, "held_out_accuracy": accuracy})
+        logger.info(
+            "Step %d: %.2f %% of %d held-out questions right", state.global_step, 100 * accuracy, len(self.samples)
+        )
+
+
+def append_metrics(path: Path, metrics: dict[str, float]) -> None:
+    """Append one line to a JSONL file."""
+    with path.open("a") as lines:
+        lines.write(json.dumps(metrics) + "\n")

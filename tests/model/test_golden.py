@@ -1,0 +1,184 @@
+"""Parity with what the released code computed (../shared/reference); the bars are those of docs/design.md, section 5."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fusionvl.model import FusionForConditionalGeneration
+
+CHECKPOINTS = ("llama-siglip", "llama-siglip2", "phi-siglip")
+CASES = {
+    "one_turn.latent4": 4,
+    "one_turn.latent16": 16,
+    "three_turns.latent4": 4,
+    "three_turns.latent16": 16,
+    "padded_batch.latent4": 4,
+}
+LOGITS_BAR, LOSS_BAR, FEATURES_BAR = 2e-4, 1e-5, 5e-5
+IMAGE_MARKER, LATENT_MARKER, QUESTION_END_LABEL = -200, -300, -400
+PADDING = 3
+
+
+class Golden:
+    def __init__(self, folder, name):
+        self.tensors = load_file(folder / "golden" / f"{name}.safetensors")
+        self.model = FusionForConditionalGeneration.from_pretrained(folder / "checkpoints" / name).eval()
+        self.pixels = self.tensors["pixel_values_uint8"].float() / 127.5 - 1
+
+    def case(self, name):
+        return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(f"{name}.")}
+
+    def inputs(self, name, side="right"):
+        case = self.case(name)
+        images = self.pixels[: case["input_ids"].shape[0]]
+        layout = expand(self.model.config, case, CASES[name], side)
+        return {**layout, "pixel_values": images, "guide_input_ids": case["instructs"]}
+
+
+def expand(config, case, num_latents, side="right"):
+    """Markers of the released layout -> our expanded rows; padding is dropped and put back on the chosen side."""
+    rows = []
+    for row, ids in enumerate(case["input_ids"].tolist()):
+        labels = case["labels"][row].tolist() if "labels" in case else [-100] * len(ids)
+        ends = case["question_end"][row].tolist() if "question_end" in case else [x == -400 for x in labels]
+        real = case["attention_mask"][row].tolist() if "attention_mask" in case else [1] * len(ids)
+        first = True
+        tokens = []
+        for token, label, end, kept in zip(ids, labels, ends, real, strict=True):
+            if not kept:
+                continue
+            if token in (IMAGE_MARKER, LATENT_MARKER):
+                placeholder = (config.image_token_id, 1, -100) if first else (config.latent_token_id, 2, -100)
+                tokens += [placeholder] * (config.num_image_tokens if first else num_latents)
+                first = False
+            else:
+                tokens.append((token, 3 if end else 0, -100 if label == QUESTION_END_LABEL else label))
+        rows.append(tokens)
+    length = max(map(len, rows))
+
+    def column(index, filler):
+        values = [[token[index] for token in row] for row in rows]
+        paddings = [[filler] * (length - len(row)) for row in rows]
+        pairs = zip(values, paddings, strict=True)
+        return torch.tensor([v + p if side == "right" else p + v for v, p in pairs])
+
+    layout = {"input_ids": column(0, PADDING), "mm_token_type_ids": column(1, 0)}
+    layout["attention_mask"] = (column(0, -1) != -1).long()
+    return layout | ({"labels": column(2, -100)} if "labels" in case else {})
+
+
+@pytest.fixture(scope="module", params=CHECKPOINTS)
+def golden(request, reference_dir):
+    return Golden(reference_dir, request.param)
+
+
+def logits_error(golden, name, side="right"):
+    """Largest difference at real positions, and that of the loss."""
+    case, inputs = golden.case(name), golden.inputs(name, side)
+    with torch.no_grad():
+        output = golden.model(**inputs, output_logits=True)
+    if side == "right":
+        expected = case["logits"][inputs["attention_mask"].bool()]
+    else:
+        right = golden.inputs(name)["attention_mask"].bool()
+        expected = torch.cat([row[real] for row, real in zip(case["logits"], right, strict=True)])
+    error = (output.logits[inputs["attention_mask"].bool()] - expected).abs().max().item()
+    return error, abs(output.loss.item() - case["loss"].item())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_loss(golden, name):
+    logits, loss = logits_error(golden, name)
+    assert logits <= LOGITS_BAR
+    assert loss <= LOSS_BAR
+
+
+def test_rows_padded_on_the_left_have_the_same_logits(golden):
+    logits, loss = logits_error(golden, "padded_batch.latent4", side="left")
+    assert golden.inputs("padded_batch.latent4", "left")["attention_mask"][:, 0].min() == 0
+    assert logits <= LOGITS_BAR
+    assert loss <= LOSS_BAR
+
+
+def test_guide_padding_of_any_length_changes_no_logit(golden):
+    inputs = golden.inputs("one_turn.latent4")
+    guide = inputs["guide_input_ids"]
+    padded = torch.nn.functional.pad(guide, (0, 7), value=5)
+    mask = torch.nn.functional.pad(torch.ones_like(guide), (0, 7))
+    with torch.no_grad():
+        output = golden.model(**inputs | {"guide_input_ids": padded}, guide_attention_mask=mask, output_logits=True)
+    case = golden.case("one_turn.latent4")
+    assert (output.logits - case["logits"]).abs().max() <= LOGITS_BAR
+    assert abs(output.loss - case["loss"]) <= LOSS_BAR
+
+
+def test_encoder(golden):
+    expected = golden.case("encoder")
+    with torch.no_grad():
+        images = golden.model.model.encode_images(golden.pixels[:1], expected["instructs"])
+        reconstructed = golden.model.model.text_to_vision(images.patches)
+    patches = golden.model.config.num_image_tokens
+    computed = {
+        "guided_features": torch.cat([images.patches, images.guide], dim=1),
+        "patch_embeddings": images.patch_embeddings,
+        "reconstructed_patches": reconstructed,
+        "global_features": images.global_map.flatten(1, 2),
+    }
+    assert expected["guided_features"].shape[1] == patches + expected["instructs"].shape[1]
+    for name, features in computed.items():
+        assert features.shape == expected[name].shape, name
+        assert (features - expected[name]).abs().max() <= FEATURES_BAR, name
+
+
+@pytest.mark.parametrize("name", ["generate_one_turn", "generate_two_turns"])
+def test_greedy_tokens(golden, name):
+    case = golden.case(name)
+    inputs = expand(golden.model.config, case, num_latents=4)
+    sequences = golden.model.generate(
+        **inputs,
+        pixel_values=golden.pixels[1:],
+        guide_input_ids=case["instructs"],
+        max_new_tokens=16,
+        min_new_tokens=16,
+        do_sample=False,
+    )
+    assert sequences[0, inputs["input_ids"].shape[1] :].tolist() == case["output_ids"][0].tolist()
+
+
+@pytest.fixture(scope="module")
+def llama_golden(reference_dir):
+    return Golden(reference_dir, "llama-siglip")
+
+
+class TestTheToleranceMeansSomething:
+    """Slips that are easy to make must be further away than the bar."""
+
+    def test_tanh_gelu_fails(self, llama_golden, monkeypatch):
+        gelu = torch.nn.functional.gelu
+        monkeypatch.setattr(torch.nn.functional, "gelu", lambda x, approximate="none": gelu(x, approximate="tanh"))
+        assert logits_error(llama_golden, "one_turn.latent4")[0] > LOGITS_BAR
+
+    def test_eight_interaction_heads_fail(self, llama_golden, monkeypatch):
+        for layer in llama_golden.model.model.interaction_layers:
+            assert layer.attention.num_heads == 16
+            monkeypatch.setattr(layer.attention, "num_heads", 8)
+        assert logits_error(llama_golden, "one_turn.latent4")[0] > LOGITS_BAR
+
+    def test_the_papers_masked_early_guidance_fails(self, llama_golden, monkeypatch):
+        monkeypatch.setattr(llama_golden.model.model.vision_tower, "early_guidance", "masked")
+        assert logits_error(llama_golden, "one_turn.latent4")[0] > LOGITS_BAR
+
+    def test_a_wrong_split_of_the_layers_fails(self, llama_golden, monkeypatch):
+        monkeypatch.setattr(llama_golden.model.model.vision_tower, "half", 12)
+        assert logits_error(llama_golden, "one_turn.latent4")[0] > LOGITS_BAR
+
+    def test_a_question_end_off_by_one_fails(self, llama_golden, monkeypatch):
+        inputs = llama_golden.inputs("one_turn.latent4")
+        types = inputs["mm_token_type_ids"]
+        position = (types == 3).nonzero()[0, 1]
+        types[0, position], types[0, position - 1] = 0, 3
+        monkeypatch.setattr(llama_golden, "inputs", lambda *_: inputs)
+        assert logits_error(llama_golden, "one_turn.latent4")[0] > LOGITS_BAR
+
+    def test_untouched_it_passes(self, llama_golden):
+        assert logits_error(llama_golden, "one_turn.latent4")[0] <= LOGITS_BAR
