@@ -140,8 +140,10 @@ def _info(options: argparse.Namespace) -> None:
     from fusionvl.engine.describe import describe
 
     _quiet_transformers()
-    for name, value in describe(options.model).items():
-        print(f"{name:<22}{value}")
+    description = describe(options.model)
+    width = 2 + max(map(len, description))
+    for name, value in description.items():
+        print(f"{name:<{width}}{value}")
 
 
 def _convert(options: argparse.Namespace) -> None:

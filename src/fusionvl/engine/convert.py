@@ -7,8 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fusionvl.model import FusionForConditionalGeneration
-from fusionvl.processing import FusionProcessor
+from fusionvl.engine.loading import load_model, load_processor
 
 
 def convert(source: str, target: Path, vision_heads: int | None = None, *, with_processor: bool = True) -> None:
@@ -25,12 +24,9 @@ def convert(source: str, target: Path, vision_heads: int | None = None, *, with_
     """
     if target.exists():
         raise ValueError(f"{target} exists already: remove it or choose another folder")
-    try:
-        # First the small part: a missing tokenizer is found before gigabytes are read.
-        processor = FusionProcessor.from_pretrained(source) if with_processor else None
-        model = FusionForConditionalGeneration.from_pretrained(source, dtype="auto", vision_heads=vision_heads)
-    except OSError as error:
-        raise ValueError(f"Cannot load {source!r}: {error}") from error
+    # First the small part: a missing tokenizer is found before gigabytes are read.
+    processor = load_processor(source) if with_processor else None
+    model = load_model(source, "auto", vision_heads)
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     model.save_pretrained(unfinished)

@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig
 
-from fusionvl.engine.engine import shipped_model
+from fusionvl.engine.loading import load_config, shipped_model
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 
 
@@ -20,12 +19,7 @@ def describe(name: str | Path | None = None) -> dict[str, str]:
         ValueError: When there is no such model, or it is not a FUSION.
     """
     source = str(name) if name is not None else str(shipped_model())
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except OSError as error:
-        raise ValueError(f"Cannot load {source!r}: {error}") from error
-    if not isinstance(config, FusionConfig):
-        raise ValueError(f"{source} is a {config.model_type} model, not a FUSION")
+    config = load_config(source)
     with torch.device("meta"):
         model = FusionForConditionalGeneration(config)
     parts = Counter[str]()

@@ -7,7 +7,6 @@ streams answers. Several threads may use one engine. Knows no HTTP, no data sets
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import torch
 from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
 
 from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
+from fusionvl.engine.loading import load_model, load_processor, shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.model.vision_encoder import PatchStates
 from fusionvl.processing import FusionProcessor
@@ -93,12 +93,8 @@ class FusionEngine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if dtype == "auto" and torch.device(device).type == "cpu":
             dtype = "float32"
-        try:
-            model = FusionForConditionalGeneration.from_pretrained(source, dtype=dtype)
-            processor = FusionProcessor.from_pretrained(source)
-        except OSError as error:
-            raise ValueError(f"Cannot load {source!r}: {error}") from error
-        return cls(model.to(device).eval(), processor, cache_bytes)
+        processor = load_processor(source)
+        return cls(load_model(source, dtype).to(device).eval(), processor, cache_bytes)
 
     def ask(self, image: Any, question: str, **settings: Any) -> str:
         """Answer one question about one image.
@@ -242,11 +238,6 @@ class FusionEngine:
             prompt_tokens=prompt_tokens,
             answer_tokens=len(tokens) if stopped is None else stopped + 1,
         )
-
-
-def shipped_model() -> Path:
-    """The folder of the model that comes with the package."""
-    return Path(str(resources.files("fusionvl") / "assets" / "nano"))
 
 
 def conversation(image: Any, question: str) -> Conversation:

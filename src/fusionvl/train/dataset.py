@@ -49,22 +49,23 @@ def _open_questions(images: list[EasyVqaImage]) -> list[EasyVqaImage]:
 
 @dataclass(frozen=True)
 class PositionBatches(Sampler[list[int]]):
-    """Batches of consecutive positions, from a start on.
+    """A stage's batches of consecutive positions, from one of them on.
+
+    Its length counts the whole stage, so that a resumed run's share of the stage is counted from the stage's start.
 
     Attributes:
-        start: Samples consumed before.
         batch_size: Rows of a batch.
-        num_batches: How many batches.
+        num_batches: Batches of the whole stage.
+        first_batch: Where to start; those before are done.
     """
 
-    start: int
     batch_size: int
     num_batches: int
+    first_batch: int = 0
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.num_batches):
-            first = self.start + batch * self.batch_size
-            yield list(range(first, first + self.batch_size))
+        for batch in range(self.first_batch, self.num_batches):
+            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
 
     def __len__(self) -> int:
         return self.num_batches

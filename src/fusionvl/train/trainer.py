@@ -74,16 +74,15 @@ class FusionTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches from the position where the run stands: no sample is skipped or repeated on resume."""
-        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        remaining = self.args.max_steps - self.start_step
-        workers = self.args.dataloader_num_workers
+        accumulation, workers = self.args.gradient_accumulation_steps, self.args.dataloader_num_workers
+        batches = PositionBatches(
+            batch_size=self.args.train_batch_size,
+            num_batches=self.args.max_steps * accumulation,
+            first_batch=self.start_step * accumulation,
+        )
         return DataLoader(
             self.train_dataset,
-            batch_sampler=PositionBatches(
-                start=self.start_step * per_step,
-                batch_size=self.args.train_batch_size,
-                num_batches=remaining * self.args.gradient_accumulation_steps,
-            ),
+            batch_sampler=batches,
             collate_fn=self.data_collator,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -99,7 +98,8 @@ class FusionTrainer(Trainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each loss term since the last log line."""
+        """Add the mean of each loss term since the last log line; positions, not epochs, say where a run stands."""
+        logs.pop("epoch", None)
         if "loss" in logs and self._terms:
             logs |= {term: sum(values) / len(values) for term, values in self._terms.items()}
             self._terms.clear()

@@ -1,0 +1,302 @@
+"""How fast FUSION answers, where the time goes, and how that compares; with random weights, no download.
+
+    python benchmarks/inference.py                                    # mid-size model, on the CPU or the GPU there is
+    python benchmarks/inference.py --preset 8b --device cuda --json speed.json
+    python benchmarks/inference.py --compare-attention                # also: which attention, which dtype
+
+Everything is measured in one process in interleaved rounds after a warm-up, and compared as ratios within a
+round; only peak memory on a CPU comes from a fresh process for each subject. `original-style` is our reconstruction of
+the released code's procedure (`original_style.py`), not that code. LLaVA is transformers' own, with an encoder and a
+decoder of the same sizes.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from geometry import PRESETS, Geometry, Placement, build_fusion
+from measure import PeakMemory, Spread, Stages, count_operations, interleaved, matmul_peak, ratios
+from original_style import share_weights
+from subjects import (
+    LLAVA_BASE,
+    LLAVA_BASE_KEPT,
+    LLAVA_FIVE,
+    LLAVA_FIVE_KEPT,
+    MODES,
+    ORIGINAL,
+    ORIGINAL_TURN,
+    Inputs,
+    Subject,
+    ask,
+    asked_anew,
+    first,
+    fusion_prompt,
+    fusion_subjects,
+    later_turn,
+    llava_subjects,
+    second,
+)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+VISION_PARTS = tuple(
+    f"FusionForConditionalGeneration.model.{part}" for part in ("vision_tower", "vision_to_text", "text_to_vision")
+)
+EXACT = 1e-3  # float32: largest difference of logits that rounding explains
+Results = dict[str, list[Stages]]
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    geometry, place = geometry_of(options), placement_of(options)
+    if options.memory_of:
+        print(memory_in_this_process(subjects_with(options.memory_of, geometry, place, options), options))
+        return
+    report = {"settings": settings(geometry, place, options)}
+    print_settings(report["settings"])
+    subjects = {**fusion_subjects(geometry, options.early_guidance, place), **llava_subjects(geometry, place)}
+    jobs = {name: functools.partial(ask, subject, options.new_tokens) for name, subject in subjects.items()}
+    results = interleaved(jobs, (first(options.early_guidance), ORIGINAL, LLAVA_BASE), options.repeats, progress)
+    report["stages"] = print_stages(results)
+    report["ratios"] = print_ratios(results, options)
+    report["checks"] = print_checks(subjects, place, options)
+    report["matmul"] = print_matmul_share(subjects, results, place, options)
+    report["memory"] = print_memory(subjects, place, options, arguments)
+    if options.compare_attention:
+        del subjects, jobs
+        report["attention"] = print_attention(geometry, place, options)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="mid", help="model sizes; the flags below change single ones")
+    add("--early-guidance", choices=MODES, default="released",
+        help="the FUSION that is compared with the original-style procedure and with LLaVA")  # fmt: skip
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    add("--dtype", choices=DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
+    add("--attention", default="sdpa", help="transformers' attention implementation: sdpa or eager")
+    add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    add("--repeats", type=int, default=3, help="rounds, after a warm-up of each model")
+    add("--new-tokens", type=int, default=16, help="tokens of an answer, at least 2")
+    add("--compare-attention", action="store_true",
+        help="time eager against sdpa attention in float32 and in bfloat16, too")  # fmt: skip
+    add("--json", type=Path, help="file for all results")
+    add("--memory-of", help="print only the peak memory of this subject in bytes; the benchmark calls itself with it")
+    sizes = parser.add_argument_group("sizes")
+    for field in dataclasses.fields(Geometry):
+        sizes.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, help="default: as in the preset")
+    options = parser.parse_args(arguments)
+    if options.new_tokens < 2 or options.repeats < 1:
+        parser.error("--new-tokens must be at least 2 and --repeats at least 1")
+    return options
+
+
+def geometry_of(options: argparse.Namespace) -> Geometry:
+    chosen = {field.name: getattr(options, field.name) for field in dataclasses.fields(Geometry)}
+    changes = {name: value for name, value in chosen.items() if value is not None}
+    return dataclasses.replace(PRESETS[options.preset], **changes)
+
+
+def placement_of(options: argparse.Namespace) -> Placement:
+    device = torch.device(options.device)
+    dtype = options.dtype or ("float32" if device.type == "cpu" else "bfloat16")
+    return Placement(device, DTYPES[dtype], options.attention)
+
+
+def progress(text: str) -> None:
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def settings(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
+    return {
+        "preset": options.preset, "geometry": dataclasses.asdict(geometry), "device": name,
+        "dtype": str(place.dtype).removeprefix("torch."), "attention": place.attention,
+        "threads": torch.get_num_threads(), "repeats": options.repeats, "compared": options.early_guidance,
+        "torch": torch.__version__, "transformers": transformers.__version__,
+    }  # fmt: skip
+
+
+def print_settings(values: dict[str, Any]) -> None:
+    sizes = ", ".join(f"{name} {value}" for name, value in values["geometry"].items())
+    print(", ".join(f"{name} {value}" for name, value in values.items() if name != "geometry"))
+    print(f"sizes: {sizes}")
+
+
+def print_stages(results: Results) -> dict[str, Any]:
+    heading("STAGES: median [least .. greatest]")
+    print(f"{'':<34}{'vision, ms':>22}{'prefill, ms':>22}{'first token, ms':>22}{'decode, tokens/s':>22}")
+    table = {}
+    for name, runs in results.items():
+        columns = {
+            "vision_ms": Spread.of([1000 * run.vision for run in runs]),
+            "prefill_ms": Spread.of([1000 * run.prefill for run in runs]),
+            "first_token_ms": Spread.of([1000 * run.first_token for run in runs]),
+            "decode_tokens_per_s": Spread.of([run.decode_rate for run in runs]),
+        }
+        print(f"{name:<34}" + "".join(f"{spread.show(0):>22}" for spread in columns.values()))
+        table[name] = {column: dataclasses.asdict(spread) for column, spread in columns.items()}
+    return table
+
+
+def print_ratios(results: Results, options: argparse.Namespace) -> dict[str, Any]:
+    heading("RATIOS: median [least .. greatest] over rounds; vision encoding + prefill unless said; below 1 is faster")
+    mine = options.early_guidance
+    pairs = [(second(mode), first(mode)) for mode in MODES]
+    pairs += [(first(mine), ORIGINAL), (second(mine), ORIGINAL), (later_turn(mine), ORIGINAL_TURN)]
+    pairs += [(first(mine), LLAVA_BASE), (second(mine), LLAVA_BASE_KEPT)]
+    pairs += [(first(mine), LLAVA_FIVE), (second(mine), LLAVA_FIVE_KEPT)]
+    table = {}
+    for top, bottom in pairs:
+        spread = ratios([run.first_token for run in results[top]], [run.first_token for run in results[bottom]])
+        table[f"{top} / {bottom}"] = spread
+    for mode in MODES:
+        top, bottom = ([run.vision for run in results[name(mode)]] for name in (second, first))
+        table[f"{second(mode)} / {first(mode)}, vision encoding alone"] = ratios(top, bottom)
+    for llava in (LLAVA_BASE, LLAVA_FIVE):
+        rates = ratios([run.decode_rate for run in results[llava]], [run.decode_rate for run in results[first(mine)]])
+        table[f"{first(mine)} / {llava}, time of a decoded token"] = rates
+    return print_spreads(table)
+
+
+@torch.inference_mode()
+def print_checks(subjects: dict[str, Subject], place: Placement, options: argparse.Namespace) -> dict[str, float]:
+    """Hold that what is compared computes the same; otherwise its speed means nothing."""
+    heading("CHECKS: largest difference of prefill logits")
+    mine = options.early_guidance
+    original, original_turn, turn = (subjects[name] for name in (ORIGINAL, ORIGINAL_TURN, later_turn(mine)))
+    expected, expected_turn = logits(original), logits(original_turn)
+    table = {
+        "original-style - ours, one turn": difference(expected, logits(subjects[first(mine)])),
+        "original-style - ours, turns": difference(expected_turn, logits(turn)),
+        "features encoded - features kept": difference(logits(turn, original_turn.question()), logits(turn)),
+    }
+    for name, value in table.items():
+        print(f"{name:<60}{value:>12.2e}")
+    print(f"{'largest logit':<60}{float(expected.abs().max()):>12.2e}")
+    if place.dtype == torch.float32 and max(table.values()) > EXACT:
+        sys.exit(f"The procedures disagree by more than {EXACT}: their times cannot be compared")
+    return table
+
+
+def logits(subject: Subject, inputs: Inputs | None = None) -> torch.Tensor:
+    """Of all positions; for the subject's own question, or for inputs as they are given."""
+    return subject.model(**(subject.question() if inputs is None else inputs)).logits.float()
+
+
+def difference(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float((left - right).abs().max())
+
+
+@torch.inference_mode()
+def print_matmul_share(
+    subjects: dict[str, Subject], results: Results, place: Placement, options: argparse.Namespace
+) -> dict[str, float]:
+    heading("MATRIX PRODUCTS: share of the measured peak that a first question reaches")
+    name = first(options.early_guidance)
+    subject, runs = subjects[name], results[name]
+    prompt = subjects[ORIGINAL].question()
+    in_vision, in_prefill = count_operations(lambda: subject.model(**prompt, logits_to_keep=1), VISION_PARTS)
+    peak = matmul_peak(place.device, place.dtype)
+    vision, rest = (Spread.of([getattr(run, stage) for run in runs]).median for stage in ("vision", "prefill"))
+    table = {
+        "peak_operations_per_s": peak,
+        "vision_share": in_vision / vision / peak,
+        "prefill_share": in_prefill / rest / peak,
+    }
+    print(f"{'measured peak, 10^9 operations/s':<60}{peak / 1e9:>12.0f}")
+    print(f"{f'vision encoding, {in_vision / 1e9:.1f} 10^9 operations':<60}{table['vision_share']:>12.3f}")
+    print(f"{f'prefill, {in_prefill / 1e9:.1f} 10^9 operations':<60}{table['prefill_share']:>12.3f}")
+    return table
+
+
+def print_memory(
+    subjects: dict[str, Subject], place: Placement, options: argparse.Namespace, arguments: Sequence[str]
+) -> dict[str, int]:
+    heading("PEAK MEMORY of one answer, beyond weights and kept features, MiB")
+    mine, table = options.early_guidance, {}
+    if not PeakMemory.is_known(place.device):
+        print("not measured: this system does not tell a process's peak memory in /proc")
+        return table
+    for name in (first(mine), second(mine), ORIGINAL, LLAVA_BASE, LLAVA_FIVE):
+        progress(f"memory: {name}")
+        if place.device.type == "cuda":
+            table[name] = memory_in_this_process(subjects[name], options)
+        else:
+            table[name] = memory_in_a_fresh_process(name, arguments)
+        print(f"{name:<60}{table[name] / 2**20:>12.1f}")
+    return table
+
+
+def memory_in_this_process(subject: Subject, options: argparse.Namespace) -> int:
+    with torch.inference_mode():
+        subject.prepare()
+    memory = PeakMemory(subject.model.device)
+    ask(subject, options.new_tokens)
+    return memory.growth()
+
+
+def memory_in_a_fresh_process(name: str, arguments: Sequence[str]) -> int:
+    command = [sys.executable, __file__, *arguments, "--memory-of", name]
+    # Blocks go back to the system as soon as they are free: the high-water mark shows what was in use at once.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    return int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def subjects_with(name: str, geometry: Geometry, place: Placement, options: argparse.Namespace) -> Subject:
+    if name.startswith("LLaVA"):
+        return llava_subjects(geometry, place)[name]
+    return fusion_subjects(geometry, options.early_guidance, place)[name]
+
+
+def print_attention(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
+    heading("ATTENTION: time of eager / time of sdpa, and of bfloat16 / of float32")
+    jobs = {}
+    for name, dtype in DTYPES.items():
+        here = dataclasses.replace(place, dtype=dtype, attention="sdpa")
+        sdpa = build_fusion(geometry, options.early_guidance, here)
+        eager = share_weights(sdpa)
+        eager.set_attn_implementation("eager")
+        prompt = fusion_prompt(geometry, here, turns=1, seed=0)
+        for attention, model in (("sdpa", sdpa), ("eager", eager)):
+            jobs[f"{name} {attention}"] = functools.partial(ask, asked_anew(model, prompt), options.new_tokens)
+    results = interleaved(jobs, tuple(jobs), options.repeats, progress)
+    pairs = [(f"{name} eager", f"{name} sdpa") for name in DTYPES]
+    pairs += [(f"bfloat16 {attention}", f"float32 {attention}") for attention in ("sdpa", "eager")]
+    table = {}
+    for top, bottom in pairs:
+        for stage in ("vision", "prefill", "first_token"):
+            numerators, denominators = ([getattr(run, stage) for run in results[name]] for name in (top, bottom))
+            table[f"{top} / {bottom}, {stage.replace('_', ' ')}"] = ratios(numerators, denominators)
+        rates = ratios([run.decode_rate for run in results[bottom]], [run.decode_rate for run in results[top]])
+        table[f"{top} / {bottom}, decoded token"] = rates
+    return print_spreads(table)
+
+
+def print_spreads(table: dict[str, Spread]) -> dict[str, Any]:
+    for name, spread in table.items():
+        print(f"{name:<78}{spread.show(3):>24}")
+    return {name: dataclasses.asdict(spread) for name, spread in table.items()}
+
+
+def heading(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

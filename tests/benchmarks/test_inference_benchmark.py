@@ -1,0 +1,80 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "inference.py"
+SECTIONS = ("STAGES", "RATIOS", "CHECKS", "MATRIX PRODUCTS", "PEAK MEMORY", "ATTENTION")
+RATIOS = (
+    "released, second question / released, first question",
+    "masked, second question / masked, first question",
+    "masked, first question / original-style, any question",
+    "masked, second question / original-style, any question",
+    "masked, turn 3 / original-style, turn 3",
+    "masked, first question / LLaVA, base view",
+    "masked, second question / LLaVA, base view, features kept",
+    "masked, first question / LLaVA, five views",
+    "masked, second question / LLaVA, five views, features kept",
+    "released, second question / released, first question, vision encoding alone",
+    "masked, second question / masked, first question, vision encoding alone",
+)
+TINY = (
+    "--preset", "nano", "--vision-width", "32", "--vision-mlp", "64", "--decoder-width", "32", "--decoder-mlp", "64",
+    "--decoder-layers", "3", "--interaction-layers", "2", "--num-latents", "4",
+)  # fmt: skip
+RUN = ("--early-guidance", "masked", "--device", "cpu", "--threads", "1", "--repeats", "1", "--new-tokens", "3")
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    file = tmp_path_factory.mktemp("benchmark") / "results.json"
+    command = [sys.executable, str(SCRIPT), *TINY, *RUN, "--compare-attention", "--json", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run, json.loads(file.read_text())
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from numbers(inner)
+    elif isinstance(value, (int, float)):
+        yield value
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process is read from /proc")
+class TestBenchmark:
+    def test_prints_every_section_and_ratio(self, benchmark):
+        run, results = benchmark
+        for section in SECTIONS:
+            assert f"\n{section}" in run.stdout
+        assert set(RATIOS) <= set(results["ratios"])
+        for ratio in results["ratios"]:
+            assert ratio in run.stdout
+
+    def test_every_number_is_finite_and_no_time_is_negative(self, benchmark):
+        _, results = benchmark
+        assert all(math.isfinite(number) and number >= 0 for number in numbers(results))
+        assert all(spread["median"] > 0 for spread in results["ratios"].values())
+
+    def test_what_is_compared_computes_the_same(self, benchmark):
+        _, results = benchmark
+        assert len(results["checks"]) == 3
+        assert max(results["checks"].values()) < 1e-4
+
+    def test_progress_goes_to_stderr(self, benchmark):
+        run, _ = benchmark
+        assert "round 1 of 1" in run.stderr
+        assert "round 1 of 1" not in run.stdout
+
+
+def test_refuses_too_short_an_answer():
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), "--new-tokens", "1"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "--new-tokens must be at least 2" in run.stderr

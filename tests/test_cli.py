@@ -1,0 +1,117 @@
+"""The command line as a user meets it: output, exit codes, one sentence for every mistake."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from fusionvl import cli
+from fusionvl.train.config import load_recipe
+from fusionvl.train.run import train
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, request):
+    """A model with random weights, made by the training command's own code."""
+    root = request.config.rootpath
+    recipe = replace(load_recipe(root / "recipes" / "nano.yaml"), stages=[])
+    return train(recipe, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (40, 30), "red").save(path)
+    return path
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_ask_prints_an_answer_per_question(model_folder, picture, capsys):
+    assert run("ask", picture, "one?", "two?", "--model", model_folder, "--num-latents", 4, "--max-new-tokens", 2) == 0
+    printed = capsys.readouterr().out
+    assert "> one?" in printed
+    assert "> two?" in printed
+
+
+def test_info_counts_parameters_without_loading_them(model_folder, capsys):
+    assert run("info", model_folder) == 0
+    printed = capsys.readouterr().out
+    assert "llama, 6 layers of width 128" in printed
+    assert "parameters, all" in printed
+
+
+def test_chat_keeps_the_conversation(model_folder, picture, capsys, monkeypatch):
+    lines = iter(["what is it?", "/image missing.png", "/reset", "/nonsense", "again?", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert run("chat", picture, "--model", model_folder, "--num-latents", 4, "--max-new-tokens", 2) == 0
+    captured = capsys.readouterr()
+    assert "missing.png" in captured.err
+    assert captured.out.count("/reset") == 2  # the greeting, and the reply to a command that does not exist
+
+
+def test_convert_a_released_checkpoint(reference_dir, tmp_path, capsys):
+    source = reference_dir / "checkpoints" / "llama-siglip"
+    assert run("convert", source, tmp_path / "ours", "--weights-only") == 0
+    assert run("info", tmp_path / "ours") == 0
+    assert "released in early layers" in capsys.readouterr().out
+    assert run("convert", source, tmp_path / "ours", "--weights-only") == 2
+    assert "exists already" in capsys.readouterr().err
+    assert run("convert", source, tmp_path / "other") == 2
+    assert "holds no tokenizer" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["ask", "missing.png", "what?"], "no such file"),
+        (["ask", __file__, "what?"], "image"),
+        (["ask", "{picture}", "what?", "--model", "/missing"], "There is no folder /missing"),
+        (["ask", "{picture}", "what?", "--num-latents", "5"], "perfect square"),
+        (["ask", "{picture}", "what?", "--num-latents", "100"], "global map"),
+        (["ask", "{picture}", "what? " * 3000], "the context holds"),
+        (["info", "/missing"], "There is no folder"),
+        (["train", "missing.yaml"], "no recipe"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_mistakes_end_with_a_sentence_and_code_2(model_folder, picture, capsys, arguments, reason):
+    arguments = [argument.format(picture=picture) for argument in arguments]
+    if arguments[0] == "ask" and "--model" not in arguments:
+        arguments += ["--model", str(model_folder)]
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert "Traceback" not in error
+
+
+def test_a_pickle_is_refused(model_folder, picture, tmp_path, capsys):
+    folder = tmp_path / "pickle"
+    folder.mkdir()
+    for path in model_folder.iterdir():
+        if path.suffix != ".safetensors":
+            (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "pytorch_model.bin").write_bytes(b"not even a pickle")
+    assert run("ask", picture, "what?", "--model", folder) == 2
+    assert "pickle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["--version"]])
+def test_help_loads_no_torch(arguments):
+    script = (
+        f"import sys; from fusionvl import cli\ntry: cli.main({arguments})\nfinally: assert 'torch' not in sys.modules"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "fusionvl" in finished.stdout
+
+
+def test_wrong_usage_is_code_2(capsys):
+    with pytest.raises(SystemExit) as raised:
+        run("ask", "only-an-image.png")
+    assert raised.value.code == 2

@@ -1,0 +1,55 @@
+import pytest
+import yaml
+
+from fusionvl.train.config import Recipe, load_recipe
+
+
+@pytest.fixture
+def recipe_text() -> str:
+    """A recipe of the smallest run: two stages of a few steps."""
+    rates = {"vision_tower": 1e-3, "mapping": 1e-3, "interaction_layers": 1e-3, "decoder": 1e-3}
+    stage = {"max_steps": 4, "batch_size": 2, "learning_rates": rates, "num_latents": [1, 4]}
+    return yaml.safe_dump(
+        {
+            "name": "tiny",
+            "precision": "float32",
+            "save_dtype": "float32",
+            "save_every": 2,
+            "evaluate_every": 100,
+            "log_every": 1,
+            "data_workers": 0,
+            "model": {
+                "vocab_size": 300,
+                "vision": {
+                    "hidden_size": 16,
+                    "intermediate_size": 32,
+                    "num_hidden_layers": 3,
+                    "num_attention_heads": 2,
+                    "image_size": 32,
+                    "patch_size": 8,
+                },
+                "decoder": {
+                    "model_type": "llama",
+                    "hidden_size": 32,
+                    "intermediate_size": 48,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 2,
+                    "num_key_value_heads": 2,
+                    "max_position_embeddings": 512,
+                    "tie_word_embeddings": True,
+                },
+                "fusion": {"num_interaction_layers": 1, "interaction_heads": 2},
+            },
+            "stages": [
+                {"name": "1", "data": {"questions": "open", "max_turns": 1}, **stage},
+                {"name": "2", "data": {"questions": "all", "max_turns": 2}, **stage},
+            ],
+        }
+    )
+
+
+@pytest.fixture
+def recipe(recipe_text, tmp_path) -> Recipe:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(recipe_text)
+    return load_recipe(path)
