@@ -5,9 +5,9 @@
     python benchmarks/inference.py --compare-attention                # also: which attention, which dtype
 
 Everything is measured in one process in interleaved rounds after a warm-up, and compared as ratios within a
-round; only peak memory on a CPU comes from a fresh process for each subject. `original-style` is our reconstruction of
-the released code's procedure (`original_style.py`), not that code. LLaVA is transformers' own, with an encoder and a
-decoder of the same sizes.
+round; only peak memory on a CPU comes from fresh processes, one for each model. `original-style` is our
+reconstruction of the released code's procedure (`original_style.py`), not that code. LLaVA is transformers' own, with
+an encoder and a decoder of the same sizes.
 """
 
 import argparse
@@ -28,9 +28,7 @@ from measure import PeakMemory, Spread, Stages, count_operations, interleaved, m
 from original_style import share_weights
 from subjects import (
     LLAVA_BASE,
-    LLAVA_BASE_KEPT,
     LLAVA_FIVE,
-    LLAVA_FIVE_KEPT,
     MODES,
     ORIGINAL,
     ORIGINAL_TURN,
@@ -43,6 +41,7 @@ from subjects import (
     fusion_subjects,
     later_turn,
     llava_subjects,
+    named_subjects,
     second,
 )
 
@@ -58,15 +57,16 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
-    geometry, place = geometry_of(options), placement_of(options)
+    geometry, place, mine = geometry_of(options), placement_of(options), options.early_guidance
     if options.memory_of:
-        print(memory_in_this_process(subjects_with(options.memory_of, geometry, place, options), options))
+        subjects = named_subjects(options.memory_of, geometry, mine, place)
+        print(json.dumps(memory_in_this_process(subjects, options)))
         return
     report = {"settings": settings(geometry, place, options)}
     print_settings(report["settings"])
-    subjects = {**fusion_subjects(geometry, options.early_guidance, place), **llava_subjects(geometry, place)}
+    subjects = {**fusion_subjects(geometry, mine, place), **llava_subjects(geometry, place)}
     jobs = {name: functools.partial(ask, subject, options.new_tokens) for name, subject in subjects.items()}
-    results = interleaved(jobs, (first(options.early_guidance), ORIGINAL, LLAVA_BASE), options.repeats, progress)
+    results = interleaved(jobs, (first(mine), ORIGINAL, LLAVA_BASE), options.repeats, progress)
     report["stages"] = print_stages(results)
     report["ratios"] = print_ratios(results, options)
     report["checks"] = print_checks(subjects, place, options)
@@ -96,7 +96,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--compare-attention", action="store_true",
         help="time eager against sdpa attention in float32 and in bfloat16, too")  # fmt: skip
     add("--json", type=Path, help="file for all results")
-    add("--memory-of", help="print only the peak memory of this subject in bytes; the benchmark calls itself with it")
+    add(
+        "--memory-of",
+        nargs="+",
+        help="print only the peak memory of these subjects; the benchmark calls itself with it",
+    )
     sizes = parser.add_argument_group("sizes")
     for field in dataclasses.fields(Geometry):
         sizes.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, help="default: as in the preset")
@@ -123,9 +127,9 @@ def progress(text: str) -> None:
 
 
 def settings(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
+    device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
     return {
-        "preset": options.preset, "geometry": dataclasses.asdict(geometry), "device": name,
+        "preset": options.preset, "geometry": dataclasses.asdict(geometry), "device": device,
         "dtype": str(place.dtype).removeprefix("torch."), "attention": place.attention,
         "threads": torch.get_num_threads(), "repeats": options.repeats, "compared": options.early_guidance,
         "torch": torch.__version__, "transformers": transformers.__version__,
@@ -133,14 +137,13 @@ def settings(geometry: Geometry, place: Placement, options: argparse.Namespace) 
 
 
 def print_settings(values: dict[str, Any]) -> None:
-    sizes = ", ".join(f"{name} {value}" for name, value in values["geometry"].items())
     print(", ".join(f"{name} {value}" for name, value in values.items() if name != "geometry"))
-    print(f"sizes: {sizes}")
+    print(", ".join(f"{name} {value}" for name, value in values["geometry"].items()))
 
 
 def print_stages(results: Results) -> dict[str, Any]:
-    heading("STAGES: median [least .. greatest]")
-    print(f"{'':<34}{'vision, ms':>22}{'prefill, ms':>22}{'first token, ms':>22}{'decode, tokens/s':>22}")
+    print("\nSTAGES: median [least .. greatest]", flush=True)
+    print(f"{'':<34}{'vision, ms':>26}{'prefill, ms':>26}{'first token, ms':>26}{'decode, tokens/s':>26}")
     table = {}
     for name, runs in results.items():
         columns = {
@@ -149,22 +152,27 @@ def print_stages(results: Results) -> dict[str, Any]:
             "first_token_ms": Spread.of([1000 * run.first_token for run in runs]),
             "decode_tokens_per_s": Spread.of([run.decode_rate for run in runs]),
         }
-        print(f"{name:<34}" + "".join(f"{spread.show(0):>22}" for spread in columns.values()))
+        print(f"{name:<34}" + "".join(f"{spread.show(0):>26}" for spread in columns.values()))
         table[name] = {column: dataclasses.asdict(spread) for column, spread in columns.items()}
     return table
 
 
 def print_ratios(results: Results, options: argparse.Namespace) -> dict[str, Any]:
-    heading("RATIOS: median [least .. greatest] over rounds; vision encoding + prefill unless said; below 1 is faster")
+    print(
+        "\nRATIOS: median [least .. greatest]; vision encoding + prefill unless said; below 1 is faster",
+        flush=True,
+    )
     mine = options.early_guidance
     pairs = [(second(mode), first(mode)) for mode in MODES]
     pairs += [(first(mine), ORIGINAL), (second(mine), ORIGINAL), (later_turn(mine), ORIGINAL_TURN)]
-    pairs += [(first(mine), LLAVA_BASE), (second(mine), LLAVA_BASE_KEPT)]
-    pairs += [(first(mine), LLAVA_FIVE), (second(mine), LLAVA_FIVE_KEPT)]
+    pairs += [(question(mine), llava) for llava in (LLAVA_BASE, LLAVA_FIVE) for question in (first, second)]
     table = {}
     for top, bottom in pairs:
         spread = ratios([run.first_token for run in results[top]], [run.first_token for run in results[bottom]])
         table[f"{top} / {bottom}"] = spread
+    for llava in (LLAVA_BASE, LLAVA_FIVE):  # somebody who keeps LLaVA's image features pays for its prefill alone
+        spread = ratios([run.first_token for run in results[second(mine)]], [run.prefill for run in results[llava]])
+        table[f"{second(mine)} / {llava}, its prefill alone"] = spread
     for mode in MODES:
         top, bottom = ([run.vision for run in results[name(mode)]] for name in (second, first))
         table[f"{second(mode)} / {first(mode)}, vision encoding alone"] = ratios(top, bottom)
@@ -177,15 +185,16 @@ def print_ratios(results: Results, options: argparse.Namespace) -> dict[str, Any
 @torch.inference_mode()
 def print_checks(subjects: dict[str, Subject], place: Placement, options: argparse.Namespace) -> dict[str, float]:
     """Hold that what is compared computes the same; otherwise its speed means nothing."""
-    heading("CHECKS: largest difference of prefill logits")
+    print("\nCHECKS: largest difference of prefill logits", flush=True)
     mine = options.early_guidance
     original, original_turn, turn = (subjects[name] for name in (ORIGINAL, ORIGINAL_TURN, later_turn(mine)))
     expected, expected_turn = logits(original), logits(original_turn)
-    table = {
-        "original-style - ours, one turn": difference(expected, logits(subjects[first(mine)])),
-        "original-style - ours, turns": difference(expected_turn, logits(turn)),
-        "features encoded - features kept": difference(logits(turn, original_turn.question()), logits(turn)),
+    differences = {
+        "original-style - ours, one turn": expected - logits(subjects[first(mine)]),
+        "original-style - ours, turns": expected_turn - logits(turn),
+        "features encoded - features kept": logits(turn, original_turn.question()) - logits(turn),
     }
+    table = {name: float(difference.abs().max()) for name, difference in differences.items()}
     for name, value in table.items():
         print(f"{name:<60}{value:>12.2e}")
     print(f"{'largest logit':<60}{float(expected.abs().max()):>12.2e}")
@@ -199,21 +208,16 @@ def logits(subject: Subject, inputs: Inputs | None = None) -> torch.Tensor:
     return subject.model(**(subject.question() if inputs is None else inputs)).logits.float()
 
 
-def difference(left: torch.Tensor, right: torch.Tensor) -> float:
-    return float((left - right).abs().max())
-
-
 @torch.inference_mode()
 def print_matmul_share(
     subjects: dict[str, Subject], results: Results, place: Placement, options: argparse.Namespace
 ) -> dict[str, float]:
-    heading("MATRIX PRODUCTS: share of the measured peak that a first question reaches")
-    name = first(options.early_guidance)
-    subject, runs = subjects[name], results[name]
+    print("\nMATRIX PRODUCTS: share of the measured peak in the best first question", flush=True)
+    subject, runs = (by_name[first(options.early_guidance)] for by_name in (subjects, results))
     prompt = subjects[ORIGINAL].question()
     in_vision, in_prefill = count_operations(lambda: subject.model(**prompt, logits_to_keep=1), VISION_PARTS)
     peak = matmul_peak(place.device, place.dtype)
-    vision, rest = (Spread.of([getattr(run, stage) for run in runs]).median for stage in ("vision", "prefill"))
+    vision, rest = (min(getattr(run, stage) for run in runs) for stage in ("vision", "prefill"))
     table = {
         "peak_operations_per_s": peak,
         "vision_share": in_vision / vision / peak,
@@ -228,44 +232,42 @@ def print_matmul_share(
 def print_memory(
     subjects: dict[str, Subject], place: Placement, options: argparse.Namespace, arguments: Sequence[str]
 ) -> dict[str, int]:
-    heading("PEAK MEMORY of one answer, beyond weights and kept features, MiB")
+    print("\nPEAK MEMORY of one answer, beyond weights and kept features, MiB", flush=True)
     mine, table = options.early_guidance, {}
     if not PeakMemory.is_known(place.device):
         print("not measured: this system does not tell a process's peak memory in /proc")
         return table
-    for name in (first(mine), second(mine), ORIGINAL, LLAVA_BASE, LLAVA_FIVE):
-        progress(f"memory: {name}")
+    for names in ((first(mine), second(mine), ORIGINAL), (LLAVA_BASE, LLAVA_FIVE)):
+        progress(f"memory: {'; '.join(names)}")
         if place.device.type == "cuda":
-            table[name] = memory_in_this_process(subjects[name], options)
+            table |= memory_in_this_process({name: subjects[name] for name in names}, options)
         else:
-            table[name] = memory_in_a_fresh_process(name, arguments)
-        print(f"{name:<60}{table[name] / 2**20:>12.1f}")
+            table |= memory_in_a_fresh_process(names, arguments)
+    for name, growth in table.items():
+        print(f"{name:<60}{growth / 2**20:>12.1f}")
     return table
 
 
-def memory_in_this_process(subject: Subject, options: argparse.Namespace) -> int:
-    with torch.inference_mode():
-        subject.prepare()
-    memory = PeakMemory(subject.model.device)
-    ask(subject, options.new_tokens)
-    return memory.growth()
+def memory_in_this_process(subjects: dict[str, Subject], options: argparse.Namespace) -> dict[str, int]:
+    table = {}
+    for name, subject in subjects.items():
+        with torch.inference_mode():
+            subject.prepare()
+        memory = PeakMemory(subject.model.device)
+        ask(subject, options.new_tokens)
+        table[name] = memory.growth()
+    return table
 
 
-def memory_in_a_fresh_process(name: str, arguments: Sequence[str]) -> int:
-    command = [sys.executable, __file__, *arguments, "--memory-of", name]
+def memory_in_a_fresh_process(names: Sequence[str], arguments: Sequence[str]) -> dict[str, int]:
+    command = [sys.executable, __file__, *arguments, "--memory-of", *names]
     # Blocks go back to the system as soon as they are free: the high-water mark shows what was in use at once.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    return int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
-
-
-def subjects_with(name: str, geometry: Geometry, place: Placement, options: argparse.Namespace) -> Subject:
-    if name.startswith("LLaVA"):
-        return llava_subjects(geometry, place)[name]
-    return fusion_subjects(geometry, options.early_guidance, place)[name]
+    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def print_attention(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
-    heading("ATTENTION: time of eager / time of sdpa, and of bfloat16 / of float32")
+    print("\nATTENTION: time of eager / time of sdpa, and of bfloat16 / of float32", flush=True)
     jobs = {}
     for name, dtype in DTYPES.items():
         here = dataclasses.replace(place, dtype=dtype, attention="sdpa")
@@ -292,10 +294,6 @@ def print_spreads(table: dict[str, Spread]) -> dict[str, Any]:
     for name, spread in table.items():
         print(f"{name:<78}{spread.show(3):>24}")
     return {name: dataclasses.asdict(spread) for name, spread in table.items()}
-
-
-def heading(text: str) -> None:
-    print(f"\n{text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 from geometry import EarlyGuidance, Geometry, Placement, build_fusion, build_llava
 from measure import MethodClock, Stages, TokenClock, now
 from original_style import original_style, with_early_guidance
-from transformers import LlavaForConditionalGeneration, PreTrainedModel
+from transformers import PreTrainedModel
 
 from fusionvl import FusionForConditionalGeneration
 from fusionvl.model.token_layout import IMAGE, LATENT, QUESTION_END, TEXT
@@ -31,8 +31,6 @@ ORIGINAL = "original-style, any question"
 ORIGINAL_TURN = f"original-style, turn {TURNS}"
 LLAVA_BASE = "LLaVA, base view"
 LLAVA_FIVE = "LLaVA, five views"
-LLAVA_BASE_KEPT = "LLaVA, base view, features kept"
-LLAVA_FIVE_KEPT = "LLaVA, five views, features kept"
 MODES: tuple[EarlyGuidance, ...] = ("released", "masked")
 
 Inputs = dict[str, Any]
@@ -105,21 +103,22 @@ def fusion_subjects(geometry: Geometry, ours: EarlyGuidance, place: Placement) -
 
 
 def llava_subjects(geometry: Geometry, place: Placement) -> dict[str, Subject]:
-    """Questions to transformers' LLaVA, as it comes and with image features that the caller has kept."""
+    """Questions to transformers' LLaVA, which encodes its views for each of them."""
     model = build_llava(geometry, place)
     base, five = llava_prompt(geometry, place, views=1), llava_prompt(geometry, place, views=VIEWS)
     return {
         LLAVA_BASE: Subject(model, _nothing, lambda: base, LLAVA_METHODS),
-        LLAVA_BASE_KEPT: _llava_asked_again(model, base),
         LLAVA_FIVE: Subject(model, _nothing, lambda: five, LLAVA_METHODS),
-        LLAVA_FIVE_KEPT: _llava_asked_again(model, five),
     }
 
 
-def _llava_asked_again(model: LlavaForConditionalGeneration, prompt: Inputs) -> Subject:
-    known = functools.cache(lambda: model.model.get_image_features(prompt["pixel_values"], return_dict=True))
-    text = {name: tensor for name, tensor in prompt.items() if name != "pixel_values"}
-    return Subject(model, known, lambda: {**text, "mm_encoder_outputs": {"image": known()}}, LLAVA_METHODS)
+def named_subjects(
+    names: Sequence[str], geometry: Geometry, ours: EarlyGuidance, place: Placement
+) -> dict[str, Subject]:
+    """The named subjects, all of one model, so that no other model is in memory."""
+    of_llava = names[0] in (LLAVA_BASE, LLAVA_FIVE)
+    known = llava_subjects(geometry, place) if of_llava else fusion_subjects(geometry, ours, place)
+    return {name: known[name] for name in names}
 
 
 def asked_anew(model: FusionForConditionalGeneration, prompt: Inputs) -> Subject:

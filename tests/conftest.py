@@ -61,13 +61,16 @@ def tiny_config(family: str = "llama", vision: dict[str, Any] | None = None, **f
 
 
 @torch.no_grad()
-def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Redraw every weight: fresh ones are so small, or zero, that a part could be missing unseen."""
+def randomise(model: torch.nn.Module, gain: float = 1.0, seed: int = 0) -> torch.nn.Module:
+    """Redraw every weight: fresh ones are so small, or zero, that a part could be missing unseen.
+
+    With a gain of 2 greedy answers vary from token to token; with 1 rounding errors stay smallest.
+    """
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             fan_in = parameter[0].numel()
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / math.sqrt(fan_in))
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * gain / math.sqrt(fan_in))
         else:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return model

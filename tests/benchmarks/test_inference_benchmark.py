@@ -15,9 +15,11 @@ RATIOS = (
     "masked, second question / original-style, any question",
     "masked, turn 3 / original-style, turn 3",
     "masked, first question / LLaVA, base view",
-    "masked, second question / LLaVA, base view, features kept",
+    "masked, second question / LLaVA, base view",
+    "masked, second question / LLaVA, base view, its prefill alone",
     "masked, first question / LLaVA, five views",
-    "masked, second question / LLaVA, five views, features kept",
+    "masked, second question / LLaVA, five views",
+    "masked, second question / LLaVA, five views, its prefill alone",
     "released, second question / released, first question, vision encoding alone",
     "masked, second question / masked, first question, vision encoding alone",
 )

@@ -1,4 +1,4 @@
-"""Parity with what the released code computed (../shared/reference); the bars are those of docs/design.md, section 5."""
+"""Parity with what the released code computed (../shared/reference), within the bars of the design page."""
 
 import pytest
 import torch

@@ -15,6 +15,10 @@ Message: TypeAlias = dict[str, Any]
 """A chat message as the transformers chat templates take it: `{"role": ..., "content": [...]}`."""
 
 
+class OverLongError(ValueError):
+    """A sample is sound, but not even its first turn fits into a row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One question and its answer, as given: nothing is stripped or rewritten.

@@ -59,11 +59,7 @@ class FusionEngine:
         processor: FusionProcessor,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        if processor.num_image_tokens != model.config.num_image_tokens:
-            raise ValueError(
-                f"Model and processor do not belong together: the model makes {model.config.num_image_tokens} image "
-                f"tokens of a picture, the processor leaves room for {processor.num_image_tokens}"
-            )
+        _check_belong_together(model, processor)
         self.model = model
         self.processor = processor
         self.cache = FeatureCache(cache_bytes)
@@ -128,6 +124,7 @@ class FusionEngine:
         Raises:
             ValueError: When an image or a conversation cannot be used, or does not fit the context; with the reason.
         """
+        _refuse(generation, "streamer", "return_dict_in_generate")
         inputs = self._encode(conversations, num_latents)
         with torch.inference_mode():
             sequences = self.model.generate(
@@ -136,8 +133,9 @@ class FusionEngine:
         prompt_length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(1).tolist()
         copies = sequences.shape[0] // len(conversations)
+        ends = generation.get("eos_token_id", self.model.generation_config.eos_token_id)
         return [
-            self._to_answer(sequence[prompt_length:].tolist(), prompt_tokens[row // copies])
+            self._to_answer(sequence[prompt_length:].tolist(), prompt_tokens[row // copies], ends)
             for row, sequence in enumerate(sequences)
         ]
 
@@ -160,16 +158,17 @@ class FusionEngine:
         Raises:
             ValueError: As `answer`, before the first piece.
         """
+        _refuse(generation, "streamer", "return_dict_in_generate", "num_beams", "num_return_sequences")
         inputs = self._encode([messages], num_latents)
         streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop = _StopEvent()
         failure: list[Exception] = []
         settings = {
             **self._with_features(inputs),
-            **generation,
             "max_new_tokens": self._room(inputs, max_new_tokens),
             "streamer": streamer,
-            "stopping_criteria": [stop],
+            "stopping_criteria": [*generation.pop("stopping_criteria", ()), stop],
+            **generation,
         }
 
         def work() -> None:
@@ -227,10 +226,9 @@ class FusionEngine:
             )
         return min(max_new_tokens, context - longest)
 
-    def _to_answer(self, tokens: list[int], prompt_tokens: int) -> Answer:
-        ends = self.model.generation_config.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends or ())
-        stopped = next((index for index, token in enumerate(tokens) if token in ends), None)
+    def _to_answer(self, tokens: list[int], prompt_tokens: int, ends: int | list[int] | None) -> Answer:
+        end_ids = {ends} if isinstance(ends, int) else set(ends or ())
+        stopped = next((index for index, token in enumerate(tokens) if token in end_ids), None)
         kept = tokens if stopped is None else tokens[:stopped]
         return Answer(
             text=self.processor.tokenizer.decode(kept, skip_special_tokens=True).strip(),
@@ -248,6 +246,23 @@ def conversation(image: Any, question: str) -> Conversation:
     return [{"role": "user", "content": content}]
 
 
+def _check_belong_together(model: FusionForConditionalGeneration, processor: FusionProcessor) -> None:
+    config = model.config
+    pairs = {
+        "pixels of a view": (config.vision_config.image_size, processor.image_processor.side),
+        "pixels of a patch": (config.vision_config.patch_size, processor.patch_size),
+        "image tokens of a picture": (config.num_image_tokens, processor.num_image_tokens),
+        "window size": (config.window_size, processor.window_size),
+        "use of latent tokens": (config.uses_latents, processor.num_latents > 0),
+    }
+    for what, (of_model, of_processor) in pairs.items():
+        if of_model != of_processor:
+            raise ValueError(
+                f"Model and processor do not belong together: {what} {of_model} in the model, {of_processor} in the "
+                f"processor"
+            )
+
+
 class _StopEvent(StoppingCriteria):
     """Ends generation at the next token once set."""
 
@@ -256,6 +271,13 @@ class _StopEvent(StoppingCriteria):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
+
+
+def _refuse(generation: dict[str, Any], *names: str) -> None:
+    """Settings that would change what comes back."""
+    given = [name for name in names if name in generation]
+    if given:
+        raise ValueError(f"The engine sets {', '.join(given)} itself, or cannot use it here: leave it out")
 
 
 def _pieces(

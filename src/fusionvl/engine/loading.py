@@ -14,7 +14,6 @@ from transformers import AutoConfig
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 
-
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
 
 

@@ -20,6 +20,17 @@ PREFILL_ONLY = (
     "patch_states",
 )
 
+ALIGNED = ("attention_mask", "mm_token_type_ids", "position_ids")  # with input_ids
+
+
+def _pad_left(prompts: torch.Tensor, kwargs: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Move every row's padding to its left, in the ids and in all that is aligned with them."""
+    order = kwargs["attention_mask"].argsort(dim=1, stable=True)  # padding first, real tokens in their order
+    if bool((order[:, 1:] > order[:, :-1]).all()):
+        return prompts, kwargs
+    aligned = {name: kwargs[name].gather(1, order) for name in ALIGNED if kwargs.get(name) is not None}
+    return prompts.gather(1, order), {**kwargs, **aligned}
+
 
 class FusionGenerationMixin(GenerationMixin):
     """`generate` for a model whose prompt holds placeholder ids that may lie outside the vocabulary."""
@@ -29,7 +40,8 @@ class FusionGenerationMixin(GenerationMixin):
         """Generate as `GenerationMixin.generate` does, from the processor's whole output.
 
         Logits processors and streamers see placeholder ids that lie outside the vocabulary as an ordinary special id;
-        the returned sequences hold the prompt as given.
+        the returned sequences hold the prompt as given, its padding moved to the left, because generation goes on
+        where rows end.
 
         Args:
             inputs: (B, S) prompt ids; `input_ids=` is the same.
@@ -46,6 +58,9 @@ class FusionGenerationMixin(GenerationMixin):
         prompts = kwargs.pop("input_ids", inputs)
         if prompts is None:
             raise ValueError("generate needs input_ids, as made by the processor")
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.ndim == 2:
+            prompts, kwargs = _pad_left(prompts, kwargs)
         foreign = prompts >= self.config.text_config.vocab_size
         output = super().generate(prompts.masked_fill(foreign, self._stand_in_id()), **kwargs)
         sequences = output if isinstance(output, torch.Tensor) else output.sequences

@@ -93,6 +93,10 @@ class WindowAttention(nn.Module):
         return self.o_proj((weights @ values).flatten(-3))
 
 
+class ZeroInitialisedLinear(nn.Linear):
+    """A linear layer that starts at zero: transformers initialises leaf modules, so the leaf says so itself."""
+
+
 class InteractionLayer(GradientCheckpointingLayer):
     """One round of evidence gathering, placed after one decoder layer."""
 
@@ -104,7 +108,7 @@ class InteractionLayer(GradientCheckpointingLayer):
         self.attention = WindowAttention(width, config.interaction_heads, eps)
         self.norm = nn.LayerNorm(width, eps=eps)
         self.fc1 = nn.Linear(width, width, bias=False)
-        self.fc2 = nn.Linear(width, width, bias=False)
+        self.fc2 = ZeroInitialisedLinear(width, width, bias=False)  # step 0 behaves like the base decoder
 
     def forward(self, hidden_states: torch.Tensor, context: InteractionContext) -> torch.Tensor:
         """Update the latent tokens in the decoder's hidden states.

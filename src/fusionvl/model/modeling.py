@@ -21,7 +21,13 @@ from transformers.modeling_utils import slice_logits_to_keep
 
 from fusionvl.model.configuration import FusionConfig
 from fusionvl.model.generation import FusionGenerationMixin
-from fusionvl.model.interaction import InteractionContext, InteractionLayer, pool_latents, pool_windows
+from fusionvl.model.interaction import (
+    InteractionContext,
+    InteractionLayer,
+    ZeroInitialisedLinear,
+    pool_latents,
+    pool_windows,
+)
 from fusionvl.model.losses import cosine_mapping_loss, next_token_loss, select_labelled
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.released import ReleasedLoadingMixin
@@ -110,9 +116,8 @@ class FusionPreTrainedModel(ReleasedLoadingMixin, PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, InteractionLayer):
-            # A fresh interaction layer adds nothing: step 0 behaves like the base decoder.
-            init.zeros_(module.fc2.weight)
+        if isinstance(module, ZeroInitialisedLinear):
+            init.zeros_(module.weight)
 
 
 class FusionModel(FusionPreTrainedModel):
@@ -184,7 +189,17 @@ class FusionModel(FusionPreTrainedModel):
             global_features: (N, 2g, 2g, D) from `get_global_features`.
             patch_states: From `get_patch_states`.
             with_global_map: Whether latent tokens will look at the images.
+
+        Raises:
+            ValueError: When guides or features are not of as many images as `pixel_values`.
         """
+        states = None if patch_states is None else patch_states.embeddings
+        given = {"guide_input_ids": guide_input_ids, "global_features": global_features, "patch_states": states}
+        for name, tensor in given.items():
+            if tensor is not None and tensor.shape[0] != pixel_values.shape[0]:
+                raise ValueError(
+                    f"{name} are of {tensor.shape[0]} images, pixel_values of {pixel_values.shape[0]} images"
+                )
         guide = guide_embeddings = None
         if self.config.use_guidance and guide_input_ids is not None and guide_input_ids.shape[1] > 0:
             guide_embeddings = self.get_input_embeddings()(guide_input_ids)
@@ -339,9 +354,8 @@ class FusionModel(FusionPreTrainedModel):
                 f"or use fewer latent tokens"
             )
 
-    @staticmethod
     def _check_images(
-        layout: TokenLayout | None, pixel_values: torch.Tensor | None, past_key_values: Cache | None
+        self, layout: TokenLayout | None, pixel_values: torch.Tensor | None, past_key_values: Cache | None
     ) -> None:
         rows = 0 if layout is None else layout.image_positions.shape[0]
         images = 0 if pixel_values is None else pixel_values.shape[0]
@@ -349,6 +363,11 @@ class FusionModel(FusionPreTrainedModel):
             raise ValueError(
                 f"Image features and image tokens do not match: {rows} rows hold image tokens, "
                 f"pixel_values hold {images} images"
+            )
+        if layout is not None and layout.num_latents > 0 and not self.config.uses_latents:
+            raise ValueError(
+                f"The prompt holds {layout.num_latents} latent tokens for each question, the model has no interaction "
+                f"layers to read them: use num_latents=0"
             )
         if layout is not None and past_key_values is not None and past_key_values.get_seq_length() > 0:
             raise ValueError(
@@ -404,6 +423,8 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
             output_logits: With labels, whether to return the logits of all positions, too.
         """
         kwargs.pop("return_dict", None)
+        if kwargs.pop("inputs_embeds", None) is not None:  # PEFT passes None
+            raise ValueError("FUSION makes inputs_embeds itself, from input_ids, the guide and the images")
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -344,7 +344,7 @@ class FusionProcessor(ProcessorMixin):
                     text = drop_last_turn(chat_format, text, len(row.input_ids), max_length)
                     row = encode_row(self.tokenizer, chat_format, text, expansion, row_prefix)
             except ValueError as error:
-                raise ValueError(f"row {number}: {error}") from error
+                raise type(error)(f"row {number}: {error}") from error  # an OverLongError stays one
             rows.append(row)
         return rows
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from fusionvl.data.sample import OverLongError
 from fusionvl.processing.chat_format import MARK_END, MARK_START, MARKED, ChatFormat, Turn, hide_marked, unmarked
 
 TEXT, IMAGE_TOKEN, LATENT_TOKEN, QUESTION_END = range(4)
@@ -115,12 +116,13 @@ def drop_last_turn(chat_format: ChatFormat, text: str, num_tokens: int, max_leng
         num_tokens, max_length: why a turn must go, for the message.
 
     Raises:
-        ValueError: it is the only turn, or its question still waits for an answer.
+        OverLongError: it is the only turn.
+        ValueError: its question still waits for an answer.
     """
     turns = chat_format.turns(text)
     reason = f"{num_tokens} tokens do not fit into max_length={max_length}"
     if len(turns) < 2:
-        raise ValueError(f"{reason}, and the row has no later turn to leave out: allow more or use fewer latents")
+        raise OverLongError(f"{reason}, and the row has no later turn to leave out: allow more or use fewer latents")
     if not hide_marked(text)[: turns[-1].answer_end].endswith(chat_format.answer_end):
         raise ValueError(f"{reason}, and the last of {len(turns)} questions waits for its answer: drop earlier turns")
     return text[: turns[-2].answer_end] + chat_format.conversation_end

@@ -13,6 +13,7 @@ from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
 from fusionvl.train.config import LearningRates, ModelFromScratch
 
+WAVE_BASE = 100.0  # longest wave over shortest, enough for grids of a few dozen patches
 BOS, END_OF_TURN, START_OF_TURN, PADDING = "<|begin|>", "<|im_end|>", "<|im_start|>", "<|pad|>"
 
 
@@ -53,8 +54,10 @@ def build_from_scratch(
         ),
         tokenizer=train_tokenizer(texts, spec.vocab_size),
         chat_template="chatml",
-        num_latents=num_latents,
+        num_latents=num_latents if spec.fusion.get("num_interaction_layers") != 0 else 0,
+        image_token_grid=spec.fusion.get("image_token_grid"),
         patch_size=vision_config.patch_size,
+        window_size=spec.fusion.get("window_size", FusionConfig.window_size),
     )
     tokenizer = processor.tokenizer
     decoder = dict(spec.decoder)
@@ -74,6 +77,9 @@ def build_from_scratch(
     )
     torch.manual_seed(seed)
     model = FusionForConditionalGeneration(config)
+    position_embeddings = model.model.vision_tower.embeddings.position_embedding.weight
+    with torch.no_grad():
+        position_embeddings.copy_(waves_2d(config.patch_grid, config.vision_config.hidden_size))
     model.set_attn_implementation(spec.attention)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -82,6 +88,19 @@ def build_from_scratch(
         do_sample=False,
     )
     return model, processor
+
+
+def waves_2d(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of each patch's row and column, (side * side, width).
+
+    Random position embeddings drown in the patch embeddings of a fresh encoder; waves tell it from the first step
+    which patches are neighbours. A small encoder trained from scratch learns shapes sooner from them.
+    """
+    frequencies = WAVE_BASE ** -torch.linspace(0, 1, width // 4)
+    angles = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(side * side, width)
 
 
 def part_of(parameter_name: str) -> str:

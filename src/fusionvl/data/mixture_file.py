@@ -1,0 +1,192 @@
+"""What a mixture file says, checked and typed: which data sets, how much of each, where their images are.
+
+Takes upstream's files unchanged (`datasets: [{json_path, sampling_strategy}]`). Everything that is wrong with a file
+is told with file, entry and remedy. Opens no data; that is `mixture.py`.
+"""
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import yaml
+
+from fusionvl.data.selection import Strategy, parse_strategy
+
+Kind: TypeAlias = Literal["json", "jsonl", "parquet", "tar", "easy-vqa"]
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_FILE_KINDS = _KINDS[:-1]
+_FILE_KEYS = frozenset({"json_path", "path", "sampling_strategy", "image_folder", "weight", "kind", "name"})
+_EASY_VQA_KEYS = frozenset({"kind", "name", "sampling_strategy", "weight", "questions", "max_turns"})
+
+
+@dataclass(frozen=True)
+class MixtureEntry:
+    """One data set of a mixture.
+
+    Attributes:
+        where: mixture file and entry, for messages.
+        kind: how its files are read.
+        name: names the source.
+        files: what it consists of, in order; none for easy-VQA.
+        strategy: which of its rows take part.
+        image_folder: what its image paths are relative to; None for the file's own folder.
+        weight: its share of the samples against the other weights; None for natural proportions.
+        options: further arguments of its kind.
+    """
+
+    where: str
+    kind: Kind
+    name: str
+    files: tuple[Path, ...]
+    strategy: Strategy
+    image_folder: Path | None
+    weight: float | None
+    options: Mapping[str, Any]
+
+
+def read_mixture_file(
+    description: Path | Mapping[str, Any], *, image_folder: Path | None = None
+) -> tuple[MixtureEntry, ...]:
+    """Reads a mixture: a YAML file, or what such a file would hold.
+
+    Keys of an entry: `json_path` (or `path`: a file or a pattern such as `shards/*.tar`), `sampling_strategy` (see
+    `Strategy`; `all` if left out), `image_folder`, `weight` (for every entry or for none), `kind` (by default from the
+    file's ending) and `name` (by default the file's). easy-VQA is `kind: easy-vqa` without a file, with `questions`
+    and `max_turns`. Relative paths are looked up from the mixture file's folder, then from the working directory.
+
+    Args:
+        description: the file or its contents.
+        image_folder: for entries without one of their own.
+
+    Raises:
+        ValueError: if a key or value is not understood, or a file or folder is missing.
+    """
+    if isinstance(description, Mapping):
+        where, base, content = "mixture", Path(), dict(description)
+    else:
+        where, base, content = str(description), description.parent, _load(description)
+    if unknown := sorted(set(content) - {"datasets"}, key=str):
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; a mixture has the key 'datasets' alone")
+    datasets = content.get("datasets")
+    if not isinstance(datasets, list) or not datasets:
+        raise ValueError(f"{where}: 'datasets' must be a list of at least one entry, each with a 'json_path'")
+    entries = [
+        _entry(given, f"{where}: entry {number}", base, image_folder) for number, given in enumerate(datasets, start=1)
+    ]
+    _check_weights(entries, where)
+    return _with_distinct_names(entries)
+
+
+def _load(path: Path) -> dict[Any, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such mixture file")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must hold 'datasets:' and a list, got {type(content).__name__}")
+    return content
+
+
+def _entry(given: object, where: str, base: Path, image_folder: Path | None) -> MixtureEntry:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{where}: must be keys and values, got {given!r}")
+    is_easy_vqa = given.get("kind") == "easy-vqa"
+    known = _EASY_VQA_KEYS if is_easy_vqa else _FILE_KEYS
+    if unknown := sorted(set(given) - known, key=str):
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    try:
+        strategy = parse_strategy(given.get("sampling_strategy", "all"))
+        weight = _weight(given.get("weight"))
+        if is_easy_vqa:
+            options = {key: given[key] for key in ("questions", "max_turns") if key in given}
+            name = _text(given, "name") or "easy-vqa-train"
+            return MixtureEntry(where, "easy-vqa", name, (), strategy, None, weight, options)
+        files = _files(given, base)
+        kind = _kind(given.get("kind"), files)
+        name = _text(given, "name") or files[0].stem
+        folder = _image_folder(given, kind, base, image_folder)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return MixtureEntry(where, kind, name, files, strategy, folder, weight, {})
+
+
+def _files(given: Mapping[Any, Any], base: Path) -> tuple[Path, ...]:
+    paths = [text for key in ("json_path", "path") if (text := _text(given, key))]
+    if len(paths) != 1:
+        raise ValueError("give the file as 'json_path' or as 'path', and only once")
+    places = [base / paths[0], Path(paths[0])]
+    for place in places:
+        if place.is_file():
+            return (place,)
+        found = sorted(Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file())
+        if found:
+            return tuple(found)
+    looked = " or ".join(str(place) for place in dict.fromkeys(places))
+    raise ValueError(f"there is no data file {looked}; correct 'json_path', or take the entry out")
+
+
+def _kind(given: object, files: tuple[Path, ...]) -> Kind:
+    wanted = files[0].suffix.removeprefix(".").lower() if given is None else given
+    for kind in _FILE_KINDS:
+        if kind == wanted:
+            return kind
+    if given is not None:
+        raise ValueError(f"unknown kind {given!r}; known are {', '.join(_KINDS)}")
+    raise ValueError(
+        f"{files[0]}: cannot tell what it is from its ending; set 'kind' to one of {', '.join(_FILE_KINDS)}"
+    )
+
+
+def _image_folder(given: Mapping[Any, Any], kind: Kind, base: Path, default: Path | None) -> Path | None:
+    text = _text(given, "image_folder")
+    if kind not in ("json", "jsonl"):
+        if text:
+            raise ValueError(f"'image_folder' is for JSON files; {kind} files hold their images themselves")
+        return None
+    if text is None and default is None:
+        return None
+    places = [base / text, Path(text)] if text else [Path(str(default))]
+    for place in places:
+        if place.is_dir():
+            return place
+    looked = " or ".join(str(place) for place in dict.fromkeys(places))
+    raise ValueError(f"there is no image folder {looked}; correct 'image_folder'")
+
+
+def _weight(given: object) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < float("inf"):
+        raise ValueError(f"'weight' must be a number above 0, got {given!r}")
+    return float(given)
+
+
+def _text(given: Mapping[Any, Any], key: str) -> str | None:
+    value = given.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise ValueError(f"{key!r} must be text, got {value!r}")
+    return str(value)
+
+
+def _check_weights(entries: list[MixtureEntry], where: str) -> None:
+    without = [entry for entry in entries if entry.weight is None]
+    if without and len(without) < len(entries):
+        raise ValueError(f"{where}: 'weight' must stand in every entry or in none; {without[0].where} has none")
+
+
+def _with_distinct_names(entries: list[MixtureEntry]) -> tuple[MixtureEntry, ...]:
+    """Numbers entries of the same name, as when one file stands in a mixture twice: `caps`, `caps#2`."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for entry in entries:
+        seen[entry.name] = seen.get(entry.name, 0) + 1
+        count = seen[entry.name]
+        distinct.append(entry if count == 1 else replace(entry, name=f"{entry.name}#{count}"))
+    return tuple(distinct)
