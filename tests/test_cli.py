@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, one sentence for every mistake."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -41,7 +42,7 @@ def test_ask_prints_an_answer_per_question(model_folder, picture, capsys):
 def test_info_counts_parameters_without_loading_them(model_folder, capsys):
     assert run("info", model_folder) == 0
     printed = capsys.readouterr().out
-    assert "llama, 6 layers of width 128" in printed
+    assert "llama, 4 layers of width 128" in printed
     assert "parameters, all" in printed
 
 
@@ -88,6 +89,23 @@ def test_mistakes_end_with_a_sentence_and_code_2(model_folder, picture, capsys, 
     error = capsys.readouterr().err
     assert reason in error
     assert "Traceback" not in error
+
+
+def test_data_verify_names_what_is_corrupt(tmp_path, picture, model_folder, capsys):
+    good = {"id": "good", "image": picture.name, "conversations": [
+        {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A picture."}]}  # fmt: skip
+    bad = {**good, "id": "bad", "image": "missing.png"}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [good, bad, good]))
+    (tmp_path / "mixture.yaml").write_text("datasets:\n  - json_path: rows.jsonl\n    sampling_strategy: all\n")
+    output = tmp_path / "report"
+    code = run("data", "verify", tmp_path / "mixture.yaml", "--model", model_folder, "--output", output)
+    printed = capsys.readouterr().out
+    assert code == 1, "corrupt rows are not success"
+    assert "missing.png" in printed
+    assert "row 1" in printed
+    report = json.loads((output / "report.json").read_text())
+    assert (report["all"]["rows"], report["all"]["corrupt"], report["all"]["images"]) == (3, 1, 2)
+    assert (output / "lengths.png").stat().st_size > 0
 
 
 def test_a_pickle_is_refused(model_folder, picture, tmp_path, capsys):

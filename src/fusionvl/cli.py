@@ -73,6 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
     train.set_defaults(run=_train)
 
+    data = commands.add_parser("data", help="look at training data").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    verify = data.add_parser("verify", help="read every row of a mixture once and report what is in it")
+    verify.add_argument("mixture", metavar="MIXTURE", type=Path, help="a YAML file: datasets: [{json_path: ...}]")
+    verify.add_argument("--model", metavar="NAME_OR_PATH", help="whose tokens to count (default: the shipped model)")
+    verify.add_argument("--max-length", metavar="N", type=_positive, help="tokens a row may have")
+    verify.add_argument("--image-folder", type=Path, help="where images lie (default: as the mixture says)")
+    verify.add_argument("--output", type=Path, default=Path("runs/verify"), help="folder of report.json and a plot")
+    verify.add_argument("--processes", type=_positive, default=1)
+    verify.add_argument("--seed", type=int, default=0, help="of the strategy random:N")
+    verify.set_defaults(run=_verify)
+
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
     evaluate.add_argument("--output", type=Path, default=Path("runs/easy-vqa"), help="folder of the results")
@@ -163,6 +176,22 @@ def _train(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe, options.overrides)
     folder = train(recipe, options.output or Path("runs") / recipe.name)
     print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from fusionvl.data.mixture import open_mixture
+    from fusionvl.data.verification import verify_mixture
+    from fusionvl.engine.loading import shipped_model
+    from fusionvl.processing.measuring import TokenCounter
+
+    mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)
+    _quiet_transformers()
+    counter = TokenCounter(str(options.model or shipped_model()), options.max_length)
+    report = verify_mixture(mixture, measure=counter, processes=options.processes)
+    report.write(options.output)
+    print(report.as_text())
+    print(f"Written: {options.output / 'report.json'}, {options.output / 'lengths.png'}")
+    return 1 if report.corrupt else 0
 
 
 def _eval(options: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ def _claim(output: Path, recipe: Recipe) -> None:
 def _starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
     images, _ = divide_train(load_split("train"))
     texts = (text for image in images for turn in image.turns for text in (turn.question, turn.answer))
-    num_latents = max(recipe.stages[-1].num_latents) if recipe.stages else 0
+    num_latents = max(recipe.stages[-1].num_latents) if recipe.stages else 1
     return build_from_scratch(recipe.model, texts, num_latents, recipe.seed)
 
 
