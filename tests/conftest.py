@@ -3,6 +3,7 @@
 import copy
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,8 +176,13 @@ def tiny() -> type[Tiny]:
 
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
-    """What the released code computed; see docs/fusion_reference.md, section 10."""
-    return Path(__file__).resolve().parents[2] / "shared" / "reference"
+    """What the released code computed; it lies beside the repository, and CI must have it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    if folder.is_dir():
+        return folder
+    if os.environ.get("CI"):
+        pytest.fail(f"CI needs the reference files: {folder} is missing")
+    pytest.skip("the reference files of the released code are not beside this clone (../shared/reference)")
 
 
 @pytest.fixture(params=FAMILIES)

@@ -19,11 +19,6 @@ CONTROL_TOKENS = {
 
 
 @pytest.fixture(scope="session")
-def reference_dir() -> Path:
-    return Path(__file__).resolve().parents[3] / "shared" / "reference"
-
-
-@pytest.fixture(scope="session")
 def prompts(reference_dir) -> dict[str, Any]:
     return json.loads((reference_dir / "prompts.json").read_text())
 

@@ -6,7 +6,6 @@ official test questions are for the final score only: nothing here mixes them wi
 """
 
 import hashlib
-import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeAlias
 
+from fusionvl.data.extras import import_extra
 from fusionvl.data.sample import Sample, Turn
 
 Split: TypeAlias = Literal["train", "test"]
@@ -131,13 +131,4 @@ def _sample(image: EasyVqaImage, turns: tuple[Turn, ...], *, suffix: str) -> Sam
 
 
 def _package() -> ModuleType:
-    try:
-        return importlib.import_module("easy_vqa")
-    except ModuleNotFoundError as error:
-        if error.name != "easy_vqa":
-            raise
-        raise ModuleNotFoundError(
-            "the easy-VQA data set is not installed. Run: pip install 'fusionvl[easy-vqa]'"
-            " (from a clone: pip install -c constraints.txt -e '.[easy-vqa]')",
-            name="easy_vqa",
-        ) from error
+    return import_extra("easy_vqa", extra="easy-vqa", needed_for="the easy-VQA data set")

@@ -5,17 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fusionvl.data.json_records import COLUMNS, find_array_records, find_lines
 from fusionvl.data.llava import parse_record
 from fusionvl.data.row_index import open_index
 from fusionvl.data.sample import Sample
-from fusionvl.data.source import FileBytes
+from fusionvl.data.source import FileBytes, IndexedSource
 
 
-class LlavaSource:
+class LlavaSource(IndexedSource):
     """The records of a LLaVA file, through an index of byte offsets.
 
     Args:
@@ -39,14 +38,9 @@ class LlavaSource:
         index_folder: Path | None = None,
     ) -> None:
         find: Callable[[Path], Iterator[NDArray[Any]]] = find_lines if lines else find_array_records
-        self.name = name
-        self.path = path
+        super().__init__(path, name, open_index(path, COLUMNS, lambda: find(path), folder=index_folder))
         self.image_folder = path.parent if image_folder is None else image_folder
-        self._index = open_index(path, COLUMNS, lambda: find(path), folder=index_folder)
         self._bytes = FileBytes(path)
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     def read(self, row: int, *, epoch: int, seed: int) -> Sample:
         """Reads a record; epoch and seed make no difference.
@@ -67,11 +61,3 @@ class LlavaSource:
             return parse_record(record, index=row, image_root=self.image_folder, source=self.name)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-
-    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bytes of the records."""
-        return self._index.rows["length"][rows].astype(np.int64)
-
-    def has_image(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the records name an image."""
-        return np.asarray(self._index.rows["has_image"][rows])

@@ -4,7 +4,6 @@ A row is read by decoding its row group, of which a few are kept; small row grou
 pyarrow, which is imported when the first such file is opened.
 """
 
-import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fusionvl.data.extras import import_extra
 from fusionvl.data.row_index import open_index
 from fusionvl.data.sample import Sample
-from fusionvl.data.source import sample_with_bytes
+from fusionvl.data.source import IndexedSource, sample_with_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _GROUPS_KEPT = 4
 _LARGE_GROUP = 256 << 20
 
 
-class ParquetSource:
+class ParquetSource(IndexedSource):
     """The rows of one parquet file.
 
     Args:
@@ -40,13 +40,8 @@ class ParquetSource:
 
     def __init__(self, path: Path, *, name: str, index_folder: Path | None = None) -> None:
         _pyarrow("pyarrow")
-        self.name = name
-        self.path = path
-        self._index = open_index(path, _COLUMNS, lambda: _find_rows(path), folder=index_folder)
+        super().__init__(path, name, open_index(path, _COLUMNS, lambda: _find_rows(path), folder=index_folder))
         self._groups = _RowGroups(path)
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     def read(self, row: int, *, epoch: int, seed: int) -> Sample:
         """Reads a row with the bytes of its image; epoch and seed make no difference.
@@ -65,14 +60,6 @@ class ParquetSource:
             raise ValueError(f"{self.path}: record {row}: row group {group} cannot be read ({error})") from error
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-
-    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Characters of the conversations."""
-        return self._index.rows["length"][rows].astype(np.int64)
-
-    def has_image(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the rows hold an image."""
-        return np.asarray(self._index.rows["has_image"][rows])
 
 
 class _RowGroups:
@@ -189,13 +176,4 @@ def _has_image(file: Any, group: int) -> NDArray[np.bool_] | bool:
 
 
 def _pyarrow(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != "pyarrow":
-            raise
-        raise ModuleNotFoundError(
-            "parquet files need pyarrow. Run: pip install 'fusionvl[train]'"
-            " (from a clone: pip install -c constraints.txt -e '.[train]')",
-            name="pyarrow",
-        ) from error
+    return import_extra(module, extra="train", needed_for="reading parquet files")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionvl.data.llava import parse_record
+from fusionvl.data.row_index import RowIndex
 from fusionvl.data.sample import Sample
 
 
@@ -43,6 +44,32 @@ class Source(Protocol):
 
     def has_image(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether rows have an image, from the index alone; a corrupt row may have it wrong."""
+
+
+class IndexedSource:
+    """What sources over one indexed file share; the index has the columns `length` and `has_image`.
+
+    Args:
+        path: the file.
+        name: of the source.
+        index: of the file's rows.
+    """
+
+    def __init__(self, path: Path, name: str, index: RowIndex) -> None:
+        self.path = path
+        self.name = name
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The length of rows, in the unit of the index: characters, or bytes of the record."""
+        return self._index.rows["length"][rows].astype(np.int64)
+
+    def has_image(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the rows hold or name an image."""
+        return np.asarray(self._index.rows["has_image"][rows])
 
 
 class FileBytes:

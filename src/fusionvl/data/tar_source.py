@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fusionvl.data.row_index import open_index
 from fusionvl.data.sample import Sample
-from fusionvl.data.source import FileBytes, sample_with_bytes
+from fusionvl.data.source import FileBytes, IndexedSource, sample_with_bytes
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"})
 
@@ -25,7 +25,7 @@ _COLUMNS = np.dtype(
 _PIECE_ROWS = 8192
 
 
-class TarSource:
+class TarSource(IndexedSource):
     """The samples of one tar shard.
 
     Args:
@@ -38,13 +38,8 @@ class TarSource:
     """
 
     def __init__(self, path: Path, *, name: str, index_folder: Path | None = None) -> None:
-        self.name = name
-        self.path = path
-        self._index = open_index(path, _COLUMNS, lambda: _find_samples(path), folder=index_folder)
+        super().__init__(path, name, open_index(path, _COLUMNS, lambda: _find_samples(path), folder=index_folder))
         self._bytes = FileBytes(path)
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     def read(self, row: int, *, epoch: int, seed: int) -> Sample:
         """Reads a sample with the bytes of its image; epoch and seed make no difference.
@@ -62,14 +57,6 @@ class TarSource:
             return sample_with_bytes(record, image, row=row, name=self.name)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from error
-
-    def lengths(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bytes of the records."""
-        return self._index.rows["length"][rows].astype(np.int64)
-
-    def has_image(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether an image is stored with the records."""
-        return np.asarray(self._index.rows["has_image"][rows])
 
 
 def _find_samples(path: Path) -> Iterator[NDArray[Any]]:

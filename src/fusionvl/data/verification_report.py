@@ -3,7 +3,6 @@
 Written as `report.json` and `lengths.png`, printed as a table. Knows no files of data and no training.
 """
 
-import importlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fusionvl.data.extras import import_extra
 from fusionvl.data.sample import Sample
 
 # Ten bins for each factor of ten: fine enough to choose a maximal length by, few enough to keep for every source.
@@ -173,7 +173,7 @@ class MixtureReport:
         self._plot(folder / "lengths.png")
 
     def _plot(self, path: Path) -> None:
-        figures = _matplotlib("matplotlib.figure")
+        figures = import_extra("matplotlib.figure", extra="train", needed_for="the plot of lengths")
         figure = figures.Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot()
         for source in self.sources:
@@ -186,16 +186,3 @@ class MixtureReport:
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
         figure.savefig(path, dpi=120)
-
-
-def _matplotlib(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ModuleNotFoundError(
-            "the plot of lengths needs matplotlib. Run: pip install 'fusionvl[train]'"
-            " (from a clone: pip install -c constraints.txt -e '.[train]')",
-            name="matplotlib",
-        ) from error
