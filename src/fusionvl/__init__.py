@@ -11,8 +11,9 @@ from fusionvl.auto import register_with_auto_classes
 
 if TYPE_CHECKING:
     from fusionvl.engine import FusionEngine
-    from fusionvl.model import FusionConfig, FusionForConditionalGeneration, FusionModel
+    from fusionvl.model import FusionConfig, FusionForConditionalGeneration, FusionModel, lora_targets
     from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
+    from fusionvl.train.sft import FusionSFTTrainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "FusionImageProcessorPil",
     "FusionModel",
     "FusionProcessor",
+    "FusionSFTTrainer",
+    "lora_targets",
 ]
 
 _HOMES = {
@@ -31,6 +34,8 @@ _HOMES = {
     "FusionImageProcessorPil": "fusionvl.processing",
     "FusionModel": "fusionvl.model",
     "FusionProcessor": "fusionvl.processing",
+    "FusionSFTTrainer": "fusionvl.train.sft",
+    "lora_targets": "fusionvl.model",
 }
 
 register_with_auto_classes()
