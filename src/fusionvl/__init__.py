@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from fusionvl.engine import FusionEngine
     from fusionvl.model import FusionConfig, FusionForConditionalGeneration, FusionModel, lora_targets
     from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
-    from fusionvl.train.sft import FusionSFTTrainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "FusionImageProcessorPil",
     "FusionModel",
     "FusionProcessor",
-    "FusionSFTTrainer",
     "lora_targets",
 ]
 
@@ -34,7 +32,6 @@ _HOMES = {
     "FusionImageProcessorPil": "fusionvl.processing",
     "FusionModel": "fusionvl.model",
     "FusionProcessor": "fusionvl.processing",
-    "FusionSFTTrainer": "fusionvl.train.sft",
     "lora_targets": "fusionvl.model",
 }
 

@@ -113,7 +113,7 @@ class TestAnswers:
 
     def test_latents_nobody_reads_are_refused(self, make_engine, picture):
         engine = make_engine(num_interaction_layers=0)
-        with pytest.raises(ValueError, match="4 latent tokens .* no interaction layers"):
+        with pytest.raises(ValueError, match=r"4 latent tokens .* no interaction layers"):
             engine.ask(picture, QUESTION, num_latents=4)
 
     def test_in_bfloat16(self, engine, picture):

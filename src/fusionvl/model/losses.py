@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
-MAX_LOGITS = 2**26  # held at once: enough for long matrix products, little beside a large decoder's activations
+MAX_LOGITS = 2**25  # held at once: enough for long matrix products, little beside a large decoder's activations
 
 
 def cosine_mapping_loss(

@@ -1,7 +1,8 @@
 """`FusionSFTTrainer`: TRL's `SFTTrainer` with FUSION's mapping loss; see docs/interoperability.md.
 
 TRL computes its loss from the base model's hidden states and the weight of the output head, and never calls the
-forward pass that adds the mapping losses: with the plain `SFTTrainer` they vanish without a word. Needs the extra `trl`.
+forward pass that adds the mapping losses: with the plain `SFTTrainer` they vanish without a word. Needs the extra
+`trl`.
 """
 
 from collections.abc import Iterator
