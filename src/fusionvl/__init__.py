@@ -11,7 +11,7 @@ from fusionvl.auto import register_with_auto_classes
 
 if TYPE_CHECKING:
     from fusionvl.engine import FusionEngine
-    from fusionvl.model import FusionConfig, FusionForConditionalGeneration, FusionModel
+    from fusionvl.model import FusionConfig, FusionForConditionalGeneration, FusionModel, lora_targets
     from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __all__ = [
     "FusionImageProcessorPil",
     "FusionModel",
     "FusionProcessor",
+    "lora_targets",
 ]
 
 _HOMES = {
@@ -31,6 +32,7 @@ _HOMES = {
     "FusionImageProcessorPil": "fusionvl.processing",
     "FusionModel": "fusionvl.model",
     "FusionProcessor": "fusionvl.processing",
+    "lora_targets": "fusionvl.model",
 }
 
 register_with_auto_classes()

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from fusionvl.model.losses import cosine_mapping_loss, next_token_loss, select_labelled
 
@@ -55,9 +56,9 @@ class TestCosineMappingLoss:
 class TestNextTokenLoss:
     def test_by_hand(self):
         logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3.0)]])
-        loss = next_token_loss(logits, torch.tensor([0, 1]))
+        loss = next_token_loss(nn.Identity(), logits, torch.tensor([0, 1]), 2)
         assert loss.item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
-        assert next_token_loss(logits.bfloat16(), torch.tensor([0, 1])).dtype == torch.float32
+        assert next_token_loss(nn.Identity(), logits.bfloat16(), torch.tensor([0, 1]), 2).dtype == torch.float32
 
     def test_a_label_is_predicted_from_the_position_before(self):
         hidden = torch.arange(12.0).view(2, 3, 2)
@@ -80,9 +81,92 @@ class TestNextTokenLoss:
             if labels[row, position] != -100
         ]
         assert len(losses) == 6
-        assert next_token_loss(selected, targets).item() == pytest.approx((sum(losses) / 6).item(), abs=1e-6)
+        assert next_token_loss(nn.Identity(), selected, targets, 11).item() == pytest.approx(
+            (sum(losses) / 6).item(), abs=1e-6
+        )
 
     def test_nothing_to_predict(self):
         labels = torch.tensor([[4, -100, -100]])
         with pytest.raises(ValueError, match="No position carries a label"):
             select_labelled(torch.zeros(1, 3, 2), labels)
+
+
+class Scaled(nn.Module):
+    """Not a plain linear layer, as adapters and quantised heads are."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, hidden):
+        return 3 * self.linear(hidden)
+
+
+class TestChunks:
+    """A chunk of 4 positions and a vocabulary of 50: what is held whole elsewhere comes in pieces."""
+
+    def head(self):
+        torch.manual_seed(0)
+        return nn.Linear(8, 50, bias=False)
+
+    def positions(self, count):
+        generator = torch.Generator().manual_seed(1)
+        hidden = torch.randn(count, 8, generator=generator, requires_grad=True)
+        return hidden, torch.randint(0, 50, (count,), generator=generator)
+
+    @pytest.fixture
+    def small_chunks(self, monkeypatch):
+        monkeypatch.setattr("fusionvl.model.losses.MAX_LOGITS", 4 * 50)
+
+    @pytest.mark.parametrize("count", [1, 4, 5, 22])
+    @pytest.mark.parametrize("wrap", [lambda head: head, Scaled])
+    def test_equal_to_all_logits_at_once(self, small_chunks, count, wrap):
+        results = []
+        for compute in (
+            lambda head, hidden, targets: next_token_loss(head, hidden, targets, 50),
+            lambda head, hidden, targets: nn.functional.cross_entropy(head(hidden), targets),
+        ):
+            linear, (hidden, targets) = self.head(), self.positions(count)
+            loss = compute(wrap(linear), hidden, targets)
+            loss.backward()
+            results.append((loss, hidden.grad, linear.weight.grad))
+        for ours, plain in zip(*results, strict=True):
+            assert (ours - plain).abs().max() < 1e-6
+
+    def test_no_more_logits_than_a_chunk_at_once(self, small_chunks, count_calls):
+        head, (hidden, targets) = self.head(), self.positions(22)
+        calls = count_calls(head)
+        loss = next_token_loss(head, hidden, targets, 50)
+        forward = len(calls)
+        loss.backward()
+        assert sum(shape[0] for (shape,) in calls[:forward]) == 22
+        assert len(calls) == 2 * forward  # once more in the backward pass
+        assert max(shape[0] for (shape,) in calls) <= 4
+
+    def test_nothing_is_made_twice_where_one_chunk_holds_all(self, count_calls):
+        head, (hidden, targets) = self.head(), self.positions(22)
+        calls = count_calls(head)
+        next_token_loss(head, hidden, targets, 50).backward()
+        assert len(calls) == 1
+
+    def test_under_autocast(self, small_chunks):
+        head, (hidden, targets) = self.head(), self.positions(22)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = next_token_loss(head, hidden, targets, 50)
+            plain = nn.functional.cross_entropy(head(hidden).float(), targets)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(plain.item(), abs=1e-6)
+        assert head.weight.grad.dtype == torch.float32
+
+    def test_the_whole_model(self, tiny, monkeypatch):
+        model = tiny.model().train()
+        batch = tiny.batch([tiny.row(0, turns=2), tiny.row(1)], labels=True)
+        gradients = []
+        for limit in (2**25, 3 * 64):
+            monkeypatch.setattr("fusionvl.model.losses.MAX_LOGITS", limit)
+            model.zero_grad()
+            model(**batch).loss.backward()
+            gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-5, msg=name)

@@ -6,6 +6,7 @@ Importing it registers the configuration and the models with transformers' Auto 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM
 
 from fusionvl.model.configuration import FusionConfig
+from fusionvl.model.lora import lora_targets
 from fusionvl.model.modeling import FusionForConditionalGeneration, FusionModel
 from fusionvl.model.released import RELEASED_CONFIG_CLASSES
 
@@ -16,4 +17,4 @@ AutoModel.register(FusionConfig, FusionModel)
 AutoModelForImageTextToText.register(FusionConfig, FusionForConditionalGeneration)
 AutoModelForMultimodalLM.register(FusionConfig, FusionForConditionalGeneration)
 
-__all__ = ["FusionConfig", "FusionForConditionalGeneration", "FusionModel"]
+__all__ = ["FusionConfig", "FusionForConditionalGeneration", "FusionModel", "lora_targets"]

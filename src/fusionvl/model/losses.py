@@ -3,10 +3,14 @@
 Knows tensors only; which embeddings are compared is decided in `modeling.py`.
 """
 
+import math
+
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
+MAX_LOGITS = 2**25  # held at once: enough for long matrix products, little beside a large decoder's activations
 
 
 def cosine_mapping_loss(
@@ -53,6 +57,31 @@ def select_labelled(hidden_states: torch.Tensor, labels: torch.Tensor) -> tuple[
     return hidden_states[:, :-1][labelled], targets[labelled]
 
 
-def next_token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy of (L, V) logits against (L,) targets, in float32."""
-    return nn.functional.cross_entropy(logits.float(), targets)
+def next_token_loss(
+    head: nn.Module, hidden_states: torch.Tensor, targets: torch.Tensor, vocabulary: int
+) -> torch.Tensor:
+    """Mean cross entropy of the head's logits, in float32, without ever holding all logits of a large vocabulary.
+
+    The positions go through the head in chunks of at most `MAX_LOGITS` logits; a chunk's logits are made again in the
+    backward pass. Where one chunk holds all, as with a small vocabulary, nothing is made twice.
+
+    Args:
+        head: (L, D) -> (L, V). Always called as a module: an adapter, a quantised or a sharded head works, too.
+        hidden_states: (L, D) at the positions that predict a label.
+        targets: (L,).
+        vocabulary: V.
+    """
+    # torch's linear_cross_entropy takes a bare weight, past adapters and hooks, and returns the loss in the weight's
+    # own precision; one more product with the head for the labelled positions alone is a small price.
+    num_chunks = math.ceil(len(targets) / max(1, MAX_LOGITS // vocabulary))
+    if num_chunks == 1:
+        return nn.functional.cross_entropy(head(hidden_states).float(), targets)
+    sums = [
+        checkpoint(_summed_loss, head, chunk, chunk_targets, use_reentrant=False)
+        for chunk, chunk_targets in zip(hidden_states.chunk(num_chunks), targets.chunk(num_chunks), strict=True)
+    ]
+    return torch.stack(sums).sum() / len(targets)
+
+
+def _summed_loss(head: nn.Module, hidden_states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return nn.functional.cross_entropy(head(hidden_states).float(), targets, reduction="sum")

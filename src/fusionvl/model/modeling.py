@@ -460,4 +460,4 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
 
     def _lm_loss(self, hidden_states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         selected, targets = select_labelled(hidden_states, labels)
-        return next_token_loss(self.lm_head(selected), targets)
+        return next_token_loss(self.lm_head, selected, targets, self.config.text_config.vocab_size)

@@ -1,0 +1,253 @@
+"""How fast FUSION trains and in how much memory, compared with transformers' LLaVA; with random weights, no download.
+
+    python benchmarks/training.py                                     # mid-size model, on the CPU or the GPU there is
+    python benchmarks/training.py --preset 3b --device cuda --batch-size 8 --json speed.json
+    python benchmarks/training.py --compare-attention                 # also: which attention, which dtype
+
+A step is forward, backward and AdamW on float32 weights; `--dtype bfloat16` computes under autocast. All steps run in
+one process in interleaved rounds after a warm-up and are compared as ratios within a round; peak memory on a CPU comes
+from fresh processes, one for each model. `original-style` is our reconstruction of the released code's procedure
+(`original_style.py`) with the logits of all labelled positions at once, not that code.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from geometry import PRESETS, Geometry, Placement
+from inference import DTYPES, geometry_of, placement_of, print_settings, print_spreads, progress, settings
+from measure import PeakMemory, Spread, count_operations, interleaved, matmul_peak, ratios
+from original_style import share_weights
+from subjects import MODES
+from training_subjects import (
+    LLAVA_BASE,
+    LLAVA_BASE_CHECKPOINTED,
+    LLAVA_FIVE,
+    OF_LLAVA,
+    ORIGINAL,
+    OURS,
+    OURS_CHECKPOINTED,
+    OURS_WHOLE_LOGITS,
+    StepTimes,
+    Subject,
+    fusion_subjects,
+    llava_subjects,
+)
+
+LARGE_VOCABULARY = 128256  # Llama 3's
+EXACT = 1e-4  # float32: relative difference of losses and gradient norms that rounding explains
+COMPARED = (
+    (OURS, ORIGINAL),
+    (OURS, LLAVA_BASE),
+    (OURS, LLAVA_FIVE),
+    (OURS_CHECKPOINTED, OURS),
+    (OURS_CHECKPOINTED, LLAVA_BASE_CHECKPOINTED),
+)
+COMPARED_LARGE = ((OURS, OURS_WHOLE_LOGITS), (OURS, LLAVA_BASE))
+Results = dict[str, list[StepTimes]]
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = parse(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    geometry, place = geometry_of(options), placement_of(options)
+    if options.memory_of:
+        subjects = subjects_of(geometry, place, options, options.memory_of)
+        print(json.dumps({name: peak_of(subject) for name, subject in subjects.items()}))
+        return
+    report: dict[str, Any] = {"settings": settings(geometry, place, options)}
+    print_settings(report["settings"])
+    print(f"{options.batch_size} rows with {options.answer_tokens} labelled tokens each")
+    subjects = subjects_of(geometry, place, options, names_in(COMPARED))
+    report["checks"] = print_checks(subjects, place)
+    results = timed(subjects, options)
+    report["steps"] = print_steps(subjects, results, options)
+    report["ratios"] = print_ratios("STEP", results, COMPARED)
+    report["mfu"] = print_mfu(subjects, results, place)
+    report["memory"] = print_memory("PEAK MEMORY", tuple(subjects), place, arguments)
+    del subjects
+    report["large_vocabulary"] = large_vocabulary(geometry, place, options, arguments)
+    if options.compare_attention:
+        report["attention"] = print_attention(geometry, place, options)
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="mid", help="model sizes; the flags below change single ones")
+    add("--early-guidance", choices=MODES, default="masked", help="new models are trained with `masked`")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    add("--dtype", choices=DTYPES, help="of matrix products; default: float32 on a CPU, bfloat16 on a GPU")
+    add("--attention", default="sdpa", help="transformers' attention implementation: sdpa or eager")
+    add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
+    add("--repeats", type=int, default=3, help="rounds, after a warm-up of each step")
+    add("--batch-size", type=int, default=4, help="rows of a step, one image each")
+    add("--answer-tokens", type=int, default=128, help="labelled tokens of a row")
+    add("--compare-attention", action="store_true",
+        help="time eager against sdpa attention in float32 and under bfloat16 autocast, too")  # fmt: skip
+    add("--json", type=Path, help="file for all results")
+    add("--memory-of", nargs="+",
+        help="print only the peak memory of these steps; the benchmark calls itself with it")  # fmt: skip
+    sizes = parser.add_argument_group("sizes")
+    for field in dataclasses.fields(Geometry):
+        sizes.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, help="default: as in the preset")
+    options = parser.parse_args(arguments)
+    if min(options.repeats, options.batch_size, options.answer_tokens) < 1:
+        parser.error("--repeats, --batch-size and --answer-tokens must be at least 1")
+    return options
+
+
+def names_in(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    return list(dict.fromkeys(name for pair in pairs for name in pair))
+
+
+def subjects_of(
+    geometry: Geometry, place: Placement, options: argparse.Namespace, names: Sequence[str]
+) -> dict[str, Subject]:
+    """The named ways to step; models that none of them needs are not built."""
+    known: dict[str, Subject] = {}
+    if set(names) - set(OF_LLAVA):
+        known |= fusion_subjects(geometry, options.early_guidance, place, options.batch_size, options.answer_tokens)
+    if set(names) & set(OF_LLAVA):
+        known |= llava_subjects(geometry, place, options.batch_size, options.answer_tokens)
+    return {name: known[name] for name in names}
+
+
+def timed(subjects: dict[str, Subject], options: argparse.Namespace) -> Results:
+    jobs = {name: subject.step for name, subject in subjects.items()}
+    return interleaved(jobs, tuple(jobs), options.repeats, progress)
+
+
+def print_checks(subjects: dict[str, Subject], place: Placement) -> dict[str, float]:
+    """Hold that what is compared computes the same; otherwise its speed means nothing."""
+    print("\nCHECKS: relative difference to our step", flush=True)
+    loss, norm = subjects[OURS].loss_and_gradient_norm()
+    table = {}
+    for name in (ORIGINAL, OURS_CHECKPOINTED):
+        progress(f"check: {name}")
+        other_loss, other_norm = subjects[name].loss_and_gradient_norm()
+        table[f"{name}, loss"] = abs(other_loss - loss) / abs(loss)
+        table[f"{name}, norm of the gradient"] = abs(other_norm - norm) / norm
+    for name, value in table.items():
+        print(f"{name:<60}{value:>12.2e}")
+    if place.dtype == torch.float32 and max(table.values()) > EXACT:
+        sys.exit(f"The procedures disagree by more than {EXACT}: their times cannot be compared")
+    return table
+
+
+def print_steps(subjects: dict[str, Subject], results: Results, options: argparse.Namespace) -> dict[str, Any]:
+    print("\nSTEPS: median [least .. greatest], milliseconds", flush=True)
+    head = "".join(f"{title:>24}" for title in ("forward", "backward", "optimizer", "step"))
+    print(f"{'':<34}{head}{'tokens/s':>12}{'samples/s':>12}")
+    table = {}
+    for name, runs in results.items():
+        columns = {
+            part: Spread.of([1000 * getattr(run, part) for run in runs])
+            for part in ("forward", "backward", "optimizer", "whole")
+        }
+        seconds = columns["whole"].median / 1000
+        rates = {"tokens_per_s": subjects[name].tokens / seconds, "samples_per_s": options.batch_size / seconds}
+        row = "".join(f"{spread.show(0):>24}" for spread in columns.values())
+        print(f"{name:<34}{row}{rates['tokens_per_s']:>12.0f}{rates['samples_per_s']:>12.2f}")
+        table[name] = {f"{part}_ms": dataclasses.asdict(spread) for part, spread in columns.items()} | rates
+    return table
+
+
+def print_ratios(what: str, results: Results, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    print(f"\nRATIOS OF {what} TIMES: median [least .. greatest]; below 1 is faster", flush=True)
+    return print_spreads(
+        {
+            f"{top} / {bottom}": ratios([run.whole for run in results[top]], [run.whole for run in results[bottom]])
+            for top, bottom in pairs
+        }
+    )
+
+
+def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) -> dict[str, float]:
+    print("\nMFU: matrix products of a step without recomputation, as a share of the measured peak", flush=True)
+    peak = matmul_peak(place.device, place.dtype)
+    table = {"peak_operations_per_s": peak}
+    print(f"{'measured peak, 10^9 operations/s':<60}{peak / 1e9:>12.0f}")
+    for counted, names in {
+        OURS: (OURS, OURS_CHECKPOINTED),
+        LLAVA_BASE: (LLAVA_BASE, LLAVA_BASE_CHECKPOINTED),
+        LLAVA_FIVE: (LLAVA_FIVE,),
+    }.items():
+        progress(f"operations: {counted}")
+        _, operations = count_operations(subjects[counted].step, ())
+        for name in names:
+            table[name] = operations / min(run.whole for run in results[name]) / peak
+            print(f"{name:<60}{table[name]:>12.3f}")
+    return table
+
+
+def print_memory(title: str, names: Sequence[str], place: Placement, arguments: Sequence[str]) -> dict[str, int]:
+    print(f"\n{title} of a step beyond weights and optimizer state, MiB", flush=True)
+    if not PeakMemory.is_known(place.device):
+        print("not measured: this system does not tell a process's peak memory in /proc")
+        return {}
+    table: dict[str, int] = {}
+    for of_llava in (False, True):
+        of_one_model = [name for name in names if (name in OF_LLAVA) == of_llava]
+        progress(f"memory: {'; '.join(of_one_model)}")
+        table |= peaks_in_a_fresh_process(of_one_model, arguments)
+    for name, peak in table.items():
+        print(f"{name:<60}{peak / 2**20:>12.1f}")
+    return table
+
+
+def peaks_in_a_fresh_process(names: Sequence[str], arguments: Sequence[str]) -> dict[str, int]:
+    command = [sys.executable, __file__, *arguments, "--memory-of", *names]
+    # Blocks go back to the system as soon as they are free: the high-water mark shows what was in use at once.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def peak_of(subject: Subject) -> int:
+    subject.step()  # from now on the optimizer has its state
+    memory = PeakMemory(subject.model.device)
+    subject.step()
+    return memory.growth()
+
+
+def large_vocabulary(
+    geometry: Geometry, place: Placement, options: argparse.Namespace, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """What a vocabulary like Llama 3's costs, and what it saves not to hold all logits."""
+    names = names_in(COMPARED_LARGE)
+    subjects = subjects_of(dataclasses.replace(geometry, vocabulary=LARGE_VOCABULARY), place, options, names)
+    table = {"ratios": print_ratios("128k VOCABULARY STEP", timed(subjects, options), COMPARED_LARGE)}
+    del subjects
+    large = [*arguments, "--vocabulary", str(LARGE_VOCABULARY)]
+    table["memory"] = print_memory("PEAK MEMORY WITH THE 128k VOCABULARY", names, place, large)
+    return table
+
+
+def print_attention(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
+    first = subjects_of(geometry, dataclasses.replace(place, attention="sdpa"), options, [OURS])[OURS]
+    eager = share_weights(first.model)
+    eager.set_attn_implementation("eager")
+    subjects = {
+        f"{name} {attention}": dataclasses.replace(first, model=model, compute_dtype=dtype)
+        for name, dtype in DTYPES.items()
+        for attention, model in (("sdpa", first.model), ("eager", eager))
+    }
+    pairs = [(f"{name} eager", f"{name} sdpa") for name in DTYPES]
+    pairs += [(f"bfloat16 {attention}", f"float32 {attention}") for attention in ("sdpa", "eager")]
+    return print_ratios("ATTENTION", timed(subjects, options), pairs)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

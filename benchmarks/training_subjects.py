@@ -1,0 +1,172 @@
+"""What the training benchmark times: steps of FUSION, of its original-style twin and of transformers' LLaVA.
+
+Batches are made directly as tensors, as in `subjects.py`, each row with an answer to learn. All subjects of one model
+share its weights and its optimizer. Knows models, batches and clocks; prints nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from geometry import EarlyGuidance, Geometry, Placement, build_fusion, build_llava
+from measure import now
+from original_style import original_style, share_weights
+from subjects import VIEWS, fusion_prompt, llava_prompt
+from transformers import PreTrainedModel
+
+from fusionvl.model import losses
+
+OURS = "ours"
+OURS_CHECKPOINTED = "ours, checkpointing"
+OURS_WHOLE_LOGITS = "ours, all logits at once"
+ORIGINAL = "original-style"
+LLAVA_BASE = "LLaVA, base view"
+LLAVA_BASE_CHECKPOINTED = "LLaVA, base view, checkpointing"
+LLAVA_FIVE = "LLaVA, five views"
+OF_LLAVA = (LLAVA_BASE, LLAVA_BASE_CHECKPOINTED, LLAVA_FIVE)
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of one training step."""
+
+    forward: float
+    backward: float
+    optimizer: float
+
+    @property
+    def whole(self) -> float:
+        """Seconds from batch to updated weights."""
+        return self.forward + self.backward + self.optimizer
+
+
+@contextmanager
+def all_logits_at_once() -> Iterator[None]:
+    """Within the block the cross entropy of FUSION holds the logits of all labelled positions."""
+    limit, losses.MAX_LOGITS = losses.MAX_LOGITS, 2**62
+    try:
+        yield
+    finally:
+        losses.MAX_LOGITS = limit
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One way to take a training step.
+
+    Attributes:
+        model: What learns; its weights stay in float32.
+        optimizer: Of its weights.
+        batch: The same for every step.
+        compute_dtype: Of matrix products; bfloat16 through autocast.
+        setting: Holds during the forward pass.
+    """
+
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    batch: Batch
+    compute_dtype: torch.dtype
+    setting: Callable[[], AbstractContextManager[Any]]
+
+    @property
+    def tokens(self) -> int:
+        """Positions of the decoder in one step."""
+        return self.batch["input_ids"].numel()
+
+    def loss(self) -> torch.Tensor:
+        """The training objective, with a graph for the backward pass."""
+        mixed = self.compute_dtype != torch.float32
+        with self.setting(), torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed):
+            return self.model(**self.batch, use_cache=False).loss
+
+    def step(self) -> StepTimes:
+        """Forward, backward, update; each timed."""
+        device = self.model.device
+        self.model.train()
+        started = now(device)
+        loss = self.loss()
+        forward = now(device)
+        loss.backward()
+        backward = now(device)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepTimes(forward - started, backward - forward, now(device) - backward)
+
+    def loss_and_gradient_norm(self) -> tuple[float, float]:
+        """Of one batch; the weights stay."""
+        loss = self.loss()
+        loss.backward()
+        gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.optimizer.zero_grad()
+        return float(loss), float(norm)
+
+
+def fusion_subjects(
+    geometry: Geometry, guidance: EarlyGuidance, place: Placement, rows: int, answer_tokens: int
+) -> dict[str, Subject]:
+    """Steps of FUSION in our procedure, with the memory savers on or off, and in the original-style procedure."""
+    model = build_fusion(geometry, guidance, in_float32(place))
+    optimizer = optimizer_of(model)
+    prompts = [fusion_prompt(geometry, in_float32(place), turns=1, seed=row) for row in range(rows)]
+    batch = with_answers(prompts, geometry, answer_tokens)
+
+    def subject(twin: PreTrainedModel, setting: Callable[[], Any] = nullcontext) -> Subject:
+        return Subject(twin, optimizer, batch, place.dtype, setting)
+
+    return {
+        OURS: subject(model),
+        OURS_CHECKPOINTED: subject(checkpointed(model)),
+        OURS_WHOLE_LOGITS: subject(model, all_logits_at_once),
+        ORIGINAL: subject(original_style(model), all_logits_at_once),
+    }
+
+
+def llava_subjects(geometry: Geometry, place: Placement, rows: int, answer_tokens: int) -> dict[str, Subject]:
+    """Steps of transformers' LLaVA on one view an image or on as many views as FUSION has."""
+    model = build_llava(geometry, in_float32(place))
+    optimizer = optimizer_of(model)
+    base, five = (
+        with_answers([llava_prompt(geometry, in_float32(place), views)] * rows, geometry, answer_tokens)
+        for views in (1, VIEWS)
+    )
+    return {
+        LLAVA_BASE: Subject(model, optimizer, base, place.dtype, nullcontext),
+        LLAVA_BASE_CHECKPOINTED: Subject(checkpointed(model), optimizer, base, place.dtype, nullcontext),
+        LLAVA_FIVE: Subject(model, optimizer, five, place.dtype, nullcontext),
+    }
+
+
+def in_float32(place: Placement) -> Placement:
+    """Weights and pixels as they are kept in training."""
+    return Placement(place.device, torch.float32, place.attention)
+
+
+def optimizer_of(model: PreTrainedModel) -> torch.optim.Optimizer:
+    """AdamW as in training, so slow that the weights hardly move while they are timed."""
+    return torch.optim.AdamW(model.parameters(), lr=1e-8)
+
+
+def checkpointed(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights under gradient checkpointing."""
+    twin = share_weights(model)
+    twin.activation_checkpointing_enable()
+    return twin
+
+
+def with_answers(prompts: list[Batch], geometry: Geometry, answer_tokens: int) -> Batch:
+    """One batch of all prompts, each followed by an answer that is labelled."""
+    batch = {name: torch.cat([prompt[name] for prompt in prompts]) for name in prompts[0]}
+    ids = batch["input_ids"]
+    generator = torch.Generator().manual_seed(len(prompts))
+    answers = torch.randint(3, geometry.vocabulary - 1, (len(ids), answer_tokens), generator=generator).to(ids.device)
+    batch["input_ids"] = torch.cat([ids, answers], dim=1)
+    batch["labels"] = torch.cat([torch.full_like(ids, losses.IGNORED), answers], dim=1)
+    batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+    if "mm_token_type_ids" in batch:
+        batch["mm_token_type_ids"] = torch.cat([batch["mm_token_type_ids"], torch.zeros_like(answers)], dim=1)
+    return batch

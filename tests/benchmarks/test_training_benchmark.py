@@ -1,0 +1,80 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "training.py"
+SECTIONS = (
+    "CHECKS", "STEPS", "RATIOS OF STEP TIMES", "MFU", "PEAK MEMORY of a step", "RATIOS OF 128k VOCABULARY STEP TIMES",
+    "PEAK MEMORY WITH THE 128k VOCABULARY", "RATIOS OF ATTENTION TIMES",
+)  # fmt: skip
+RATIOS = (
+    "ours / original-style",
+    "ours / LLaVA, base view",
+    "ours / LLaVA, five views",
+    "ours, checkpointing / ours",
+    "ours, checkpointing / LLaVA, base view, checkpointing",
+)
+TINY = (
+    "--preset", "nano", "--vision-width", "32", "--vision-mlp", "64", "--decoder-width", "32", "--decoder-mlp", "64",
+    "--decoder-layers", "3", "--interaction-layers", "2", "--num-latents", "4",
+)  # fmt: skip
+RUN = ("--device", "cpu", "--threads", "1", "--repeats", "1", "--batch-size", "2", "--answer-tokens", "4")
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    file = tmp_path_factory.mktemp("benchmark") / "results.json"
+    command = [sys.executable, str(SCRIPT), *TINY, *RUN, "--compare-attention", "--json", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run, json.loads(file.read_text())
+
+
+def numbers(value):
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from numbers(inner)
+    elif isinstance(value, (int, float)):
+        yield value
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process is read from /proc")
+class TestBenchmark:
+    def test_prints_every_section_and_ratio(self, benchmark):
+        run, results = benchmark
+        for section in SECTIONS:
+            assert f"\n{section}" in run.stdout
+        assert tuple(results["ratios"]) == RATIOS
+        assert set(results["large_vocabulary"]["ratios"]) == {
+            "ours / ours, all logits at once",
+            "ours / LLaVA, base view",
+        }
+        assert len(results["attention"]) == 4
+
+    def test_every_number_is_finite_and_no_time_is_negative(self, benchmark):
+        _, results = benchmark
+        assert all(math.isfinite(number) and number >= 0 for number in numbers(results))
+        assert all(step["tokens_per_s"] > 0 for step in results["steps"].values())
+        assert all(share > 0 for share in results["mfu"].values())
+
+    def test_what_is_compared_computes_the_same(self, benchmark):
+        _, results = benchmark
+        assert len(results["checks"]) == 4
+        assert max(results["checks"].values()) < 1e-4
+
+    def test_logits_of_all_positions_of_a_large_vocabulary_take_more_memory(self, benchmark):
+        memory = benchmark[1]["large_vocabulary"]["memory"]
+        assert memory["ours"] < memory["LLaVA, base view"]
+
+
+def test_refuses_an_empty_batch():
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), "--batch-size", "0"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "must be at least 1" in run.stderr
