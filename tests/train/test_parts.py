@@ -203,7 +203,7 @@ class TestBadParts:
 
     def test_a_vision_layer_in_use_must_be_there(self, spec, siglip):
         rewritten(siglip, lambda tensors: tensors.pop("vision_model.encoder.layers.3.mlp.fc1.bias"))
-        with pytest.raises(ValueError, match="1 missing keys .*layers.3.mlp.fc1.bias"):
+        with pytest.raises(ValueError, match=r"1 missing keys .*layers\.3\.mlp\.fc1\.bias"):
             build(spec)
 
     def test_the_vision_layer_not_in_use_may_be_missing(self, spec, siglip):

