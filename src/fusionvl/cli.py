@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", metavar="RECIPE", help="a YAML file, for instance recipes/nano.yaml")
     train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="replaces a value of the recipe: seed=1")
     train.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
+    train.add_argument(
+        "--stage", metavar="1|1.5|2|all", default="all", help="one stage, on the result of the one before"
+    )
     train.set_defaults(run=_train)
 
     data = commands.add_parser("data", help="look at training data").add_subparsers(
@@ -174,7 +177,7 @@ def _train(options: argparse.Namespace) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fusionvl").setLevel(logging.INFO)
     recipe = load_recipe(options.recipe, options.overrides)
-    folder = train(recipe, options.output or Path("runs") / recipe.name)
+    folder = train(recipe, options.output or Path("runs") / recipe.name, options.stage)
     print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
 
 

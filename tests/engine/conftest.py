@@ -7,7 +7,7 @@ from PIL import Image
 
 from fusionvl.engine import FusionEngine
 from fusionvl.train.config import ModelFromScratch
-from fusionvl.train.model import build_from_scratch
+from fusionvl.train.scratch import build_from_scratch
 
 QUESTIONS = ["What colour is the circle?", "How many cups are there?", "Is there a blue shape in the image?"]
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from fusionvl.engine import FusionEngine
 from fusionvl.train import run
 from fusionvl.train.model import freeze_and_describe, part_of
+from fusionvl.train.starting_point import starting_point
 
 
 def losses(folder):
@@ -76,7 +77,7 @@ def test_a_rate_of_zero_freezes_a_part(tmp_path, recipe):
     for stage in recipe.stages:
         stage.learning_rates.vision_tower = 0.0
     folder = run.train(replace(recipe, stages=recipe.stages[:1]), tmp_path / "out")
-    start, _ = run._starting_point(recipe)
+    start, _ = starting_point(recipe)
     before, after = start.state_dict(), weights(folder)
     changed = {part_of(name) for name in after if not torch.equal(before[name], after[name])}
     assert changed == {"mapping", "interaction_layers", "decoder"}

@@ -28,7 +28,7 @@ def load_config(source: str) -> FusionConfig:
     Raises:
         ValueError: When there is no such model, or it is not a FUSION.
     """
-    with _one_sentence(source):
+    with in_one_sentence(source):
         config = AutoConfig.from_pretrained(source)
     if not isinstance(config, FusionConfig):
         raise ValueError(f"{source} is a {config.model_type} model, not a FUSION")
@@ -44,7 +44,7 @@ def load_processor(source: str) -> FusionProcessor:
     patch_size = load_config(source).vision_config.patch_size
     if Path(source).is_dir() and not any((Path(source) / name).exists() for name in TOKENIZER_FILES):
         raise ValueError(f"The folder {source} holds no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
-    with _one_sentence(source):
+    with in_one_sentence(source):
         return FusionProcessor.from_pretrained(source, patch_size=patch_size)
 
 
@@ -61,12 +61,12 @@ def load_model(
     Raises:
         ValueError: When it cannot be loaded; with the reason.
     """
-    with _one_sentence(source):
+    with in_one_sentence(source):
         return FusionForConditionalGeneration.from_pretrained(source, dtype=dtype, vision_heads=vision_heads)
 
 
 @contextmanager
-def _one_sentence(source: str) -> Iterator[None]:
+def in_one_sentence(source: str) -> Iterator[None]:
     """Turn transformers' and the hub's errors into one that says what to do."""
     looks_like_folder = source.startswith(("/", ".", "~")) or source.count("/") > 1
     if looks_like_folder and not Path(source).is_dir():

@@ -196,7 +196,7 @@ class ReleasedLoadingMixin:
             ValueError: When a key is missing or unexpected (named), or the weights are a pickle.
         """
         source = str(pretrained_model_name_or_path)
-        _refuse_pickle(Path(source))
+        refuse_pickle(Path(source))
         hub = {name: kwargs[name] for name in cls.HUB_ARGUMENTS if name in kwargs}
         raw_config, _ = PreTrainedConfig.get_config_dict(source, **hub)
         if is_released(raw_config):
@@ -211,7 +211,12 @@ class ReleasedLoadingMixin:
         return (model, info) if output_loading_info else model
 
 
-def _refuse_pickle(folder: Path) -> None:
+def refuse_pickle(folder: Path) -> None:
+    """Refuse a folder whose weights are pickles alone.
+
+    Raises:
+        ValueError: With the files.
+    """
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))

@@ -1,6 +1,6 @@
 """What a training run is: a typed recipe of stages, read from YAML. Every number is a named field.
 
-Unknown or mistyped keys are errors, with the file and the key. Knows no tensors and no data.
+Unknown or mistyped keys are errors, with the file and the key. Knows no tensors and opens no data.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+
+from fusionvl.data.replacement import FaultPolicy
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -48,6 +50,23 @@ class EasyVqaData:
 
 
 @dataclass
+class MixtureData:
+    """Whatever a mixture file names: LLaVA JSON, parquet, tar shards, easy-VQA.
+
+    Attributes:
+        path: The mixture file, `datasets: [{json_path, sampling_strategy}]`; relative to the working directory.
+        kind: Which reader.
+        image_folder: For entries of the mixture without one of their own.
+        faults: What to do with corrupt and over-long samples.
+    """
+
+    path: str
+    kind: Literal["mixture"] = "mixture"
+    image_folder: str | None = None
+    faults: FaultPolicy = field(default_factory=FaultPolicy)
+
+
+@dataclass
 class StageConfig:
     """One training stage (paper, section 4): what it sees, how long, and how fast each part learns.
 
@@ -67,7 +86,7 @@ class StageConfig:
     """
 
     name: str
-    data: EasyVqaData
+    data: EasyVqaData | MixtureData
     max_steps: int
     batch_size: int
     learning_rates: LearningRates
@@ -90,6 +109,7 @@ class ModelFromScratch:
         fusion: Fields of `FusionConfig`.
         vocab_size: Size of the tokenizer's vocabulary.
         attention: Attention implementation to train with; on a CPU in bfloat16 `eager` is the fastest.
+        kind: Which starting point.
     """
 
     vision: dict[str, Any]
@@ -97,6 +117,46 @@ class ModelFromScratch:
     fusion: dict[str, Any]
     vocab_size: int
     attention: str = "eager"
+    kind: Literal["scratch"] = "scratch"
+
+
+@dataclass
+class ModelFromParts:
+    """A base language model and a SigLIP encoder, joined by fresh mapping MLPs and interaction layers.
+
+    Attributes:
+        decoder: The base language model: hub name, folder, or `package:NAME` for the folder of a Python package.
+        vision: A SigLIP or SigLIP2 model (whole, or its vision part alone) by hub name or folder; or the fields of a
+            `SiglipVisionConfig` for an encoder with fresh weights.
+        chat_template: The one the language model was trained with: `llama_3`, `phi_3`, `chatml`, or jinja text.
+        fusion: Fields of `FusionConfig`.
+        gguf_file: Name of a GGUF file in `decoder` to take language model and tokenizer from.
+        attention: Attention implementation to train with.
+        kind: Which starting point.
+    """
+
+    decoder: str
+    vision: str | dict[str, Any]
+    chat_template: str
+    fusion: dict[str, Any] = field(default_factory=dict)
+    gguf_file: str | None = None
+    attention: str = "sdpa"
+    kind: Literal["parts"] = "parts"
+
+
+@dataclass
+class ModelFromCheckpoint:
+    """A whole FUSION, ours or released, for instance of an earlier stage.
+
+    Attributes:
+        checkpoint: Hub name or folder.
+        attention: Attention implementation to train with.
+        kind: Which starting point.
+    """
+
+    checkpoint: str
+    attention: str = "sdpa"
+    kind: Literal["checkpoint"] = "checkpoint"
 
 
 @dataclass
@@ -114,12 +174,13 @@ class Recipe:
         evaluate_every: Steps between measurements on held-out images.
         log_every: Steps between log lines.
         data_workers: Processes that prepare batches.
+        gradient_checkpointing: Whether the backward pass computes activations again instead of keeping them.
         pad_to_multiple_of: Rows and guides are padded to a multiple: bfloat16 matrix products on a CPU are many times
             slower at odd lengths.
     """
 
     name: str
-    model: ModelFromScratch
+    model: ModelFromScratch | ModelFromParts | ModelFromCheckpoint
     stages: list[StageConfig] = field(default_factory=list)
     seed: int = 0
     precision: Precision = "auto"
@@ -129,6 +190,23 @@ class Recipe:
     log_every: int = 20
     data_workers: int = 1
     pad_to_multiple_of: int = 16
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(names) != len(set(names)):
+            raise ValueError(f"Every stage of a recipe needs a name of its own, not {names}")
+
+    def select_stages(self, name: str) -> list[StageConfig]:
+        """The stages to run: the one of this name, or all of them for `all`.
+
+        Raises:
+            ValueError: When the recipe has no such stage.
+        """
+        selected = [stage for stage in self.stages if name in ("all", stage.name)]
+        if not selected and name != "all":
+            raise ValueError(f"Recipe {self.name} has no stage {name}, only {[stage.name for stage in self.stages]}")
+        return selected
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -148,10 +226,10 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     parser.add_class_arguments(Recipe)
     try:
         settings = parser.parse_args([f"--recipe={path}", *(f"--{override}" for override in overrides or [])])
-    except ArgumentError as error:
+        values = vars(parser.instantiate(settings))
+        return Recipe(**{name: values[name] for name in Recipe.__dataclass_fields__})
+    except (ArgumentError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
-    values = vars(parser.instantiate(settings))
-    return Recipe(**{name: values[name] for name in Recipe.__dataclass_fields__})
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -3,6 +3,7 @@
     fusionvl train recipes/nano.yaml --output runs/nano
 
 Started again, it goes on where it stopped: finished stages are kept, an unfinished one resumes at its last checkpoint.
+With `--stage` a single stage is run, on the result of the one before.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import platform
 import shutil
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import get_last_checkpoint
 
 from fusionvl.data.easy_vqa import divide_train, load_split, question_samples
+from fusionvl.data.mixture import open_mixture
 from fusionvl.data.sample import Sample
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import conversation
+from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
-from fusionvl.train.config import Recipe, StageConfig, dump_recipe
-from fusionvl.train.dataset import EasyVqaConversations
-from fusionvl.train.model import build_from_scratch, freeze_and_describe
+from fusionvl.train.config import EasyVqaData, MixtureData, Recipe, StageConfig, dump_recipe
+from fusionvl.train.dataset import Conversations, EasyVqaConversations, MixtureConversations
+from fusionvl.train.model import freeze_and_describe
+from fusionvl.train.starting_point import starting_point
 from fusionvl.train.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
@@ -34,29 +39,55 @@ HELD_OUT_QUESTIONS = 256
 HELD_OUT_BATCH = 64
 
 
-def train(recipe: Recipe, output: Path) -> Path:
-    """Run every stage of a recipe.
+def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
+    """Run every stage of a recipe, or one of them.
 
     Args:
         recipe: The run.
-        output: Its folder: recipe, versions, one folder per stage, and `model`, the result.
+        output: Its folder: recipe, versions, one folder per stage, and `model`, the result of the last.
+        stage: Name of the stage to run, or `all`.
 
     Returns:
         The folder of the trained model.
 
     Raises:
-        ValueError: When the folder belongs to another recipe, or the loss stops being finite.
+        ValueError: When there is no such stage, the result of the stage before is missing, a mixture file is missing,
+            the folder belongs to another recipe, or the loss stops being finite.
     """
+    selected = recipe.select_stages(stage)
+    results = {each.name: output / f"stage-{each.name}" / "model" for each in recipe.stages}
+    _check(recipe, selected, results)
     _claim(output, recipe)
-    model, processor = _starting_point(recipe)
-    for stage in recipe.stages:
-        folder = output / f"stage-{stage.name}"
-        result = folder / "model"
+    first = recipe.stages.index(selected[0]) if selected else 0
+    done = first + sum(1 for _ in takewhile(lambda each: results[each.name].is_dir(), selected))
+    model, processor = _load(recipe, results[recipe.stages[done - 1].name]) if done else starting_point(recipe)
+    for each in selected[done - first :]:
+        result = results[each.name]
         if not result.is_dir():
-            _train_stage(recipe, stage, model, processor, folder)
-        model = FusionForConditionalGeneration.from_pretrained(result, dtype=torch.float32)
-        model.set_attn_implementation(recipe.model.attention)
+            _train_stage(recipe, each, model, processor, result.parent)
+        model, processor = _load(recipe, result)
+    if selected and selected[-1] is not recipe.stages[-1]:
+        return results[selected[-1].name]
     return _save(model.to(getattr(torch, recipe.save_dtype)), processor, output / "model")
+
+
+def _check(recipe: Recipe, selected: list[StageConfig], results: dict[str, Path]) -> None:
+    """Refuse before the first step what cannot work later."""
+    for stage in selected:
+        if isinstance(stage.data, MixtureData) and not Path(stage.data.path).is_file():
+            raise ValueError(f"Stage {stage.name}: there is no mixture file {stage.data.path}")
+    before = recipe.stages[: recipe.stages.index(selected[0])] if selected else []
+    if before and not results[before[-1].name].is_dir():
+        raise ValueError(
+            f"Stage {selected[0].name} starts from the result of stage {before[-1].name}, and there is no "
+            f"{results[before[-1].name]}: run --stage {before[-1].name} first, or --stage all"
+        )
+
+
+def _load(recipe: Recipe, folder: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
+    model = load_model(str(folder), torch.float32)
+    model.set_attn_implementation(recipe.model.attention)
+    return model, load_processor(str(folder))
 
 
 def _claim(output: Path, recipe: Recipe) -> None:
@@ -72,13 +103,6 @@ def _claim(output: Path, recipe: Recipe) -> None:
     versions = {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers", "fusionvl")}
     versions["python"] = platform.python_version()
     (output / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
-
-
-def _starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
-    images, _ = divide_train(load_split("train"))
-    texts = (text for image in images for turn in image.turns for text in (turn.question, turn.answer))
-    num_latents = max(recipe.stages[-1].num_latents) if recipe.stages else 1
-    return build_from_scratch(recipe.model, texts, num_latents, recipe.seed)
 
 
 def _train_stage(
@@ -101,17 +125,22 @@ def _train_stage(
         logging_steps=recipe.log_every,
         save_steps=recipe.save_every,
         save_total_limit=2,
+        activation_checkpointing=recipe.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.data_workers,
         ignore_data_skip=True,  # batches start at the right position by themselves
         remove_unused_columns=False,
         report_to="none",
         seed=recipe.seed,
     )
+    callbacks: list[TrainerCallback] = [MetricsFile(folder / "metrics.jsonl")]
+    if isinstance(stage.data, EasyVqaData):
+        callbacks.append(HeldOutAccuracy(processor, recipe.evaluate_every, folder / "metrics.jsonl"))
     trainer = FusionTrainer(
         stage=stage,
         model=model,
         args=arguments,
-        positions=EasyVqaConversations(stage.data, recipe.seed),
+        conversations=_conversations(stage, processor, recipe.seed, folder),
         collate=FusionCollator(
             processor,
             num_latents=stage.num_latents,
@@ -119,10 +148,7 @@ def _train_stage(
             max_length=stage.max_length,
             pad_to_multiple_of=recipe.pad_to_multiple_of,
         ),
-        callbacks=[
-            MetricsFile(folder / "metrics.jsonl"),
-            HeldOutAccuracy(processor, recipe.evaluate_every, folder / "metrics.jsonl"),
-        ],
+        callbacks=callbacks,
     )
     checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if checkpoint is not None:
@@ -138,6 +164,24 @@ def _train_stage(
     logger.info(freeze_and_describe(model, stage.learning_rates))
     trainer.train(resume_from_checkpoint=checkpoint)
     _save(model, processor, folder / "model")
+
+
+def _conversations(stage: StageConfig, processor: FusionProcessor, seed: int, folder: Path) -> Conversations:
+    if isinstance(stage.data, EasyVqaData):
+        return EasyVqaConversations(stage.data, seed)
+    images = None if stage.data.image_folder is None else Path(stage.data.image_folder)
+    mixture = open_mixture(Path(stage.data.path), seed=seed, image_folder=images)
+    folder.mkdir(parents=True, exist_ok=True)
+    recorded = folder / "mixture.txt"
+    if recorded.exists() and recorded.read_text() != mixture.fingerprint:
+        raise ValueError(
+            f"Stage {stage.name} began with other data than {stage.data.path} now names: its order would change. "
+            f"Restore the mixture, or remove {folder}"
+        )
+    recorded.write_text(mixture.fingerprint)
+    return MixtureConversations(
+        mixture, processor, max(stage.num_latents), stage.max_length, stage.data.faults, folder / "quarantine.jsonl"
+    )
 
 
 def _computes_in_bfloat16(recipe: Recipe) -> bool:

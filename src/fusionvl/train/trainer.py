@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from fusionvl.train.config import StageConfig
-from fusionvl.train.dataset import PositionBatches
+from fusionvl.train.dataset import Conversations
 from fusionvl.train.model import part_of
 
 LOSS_TERMS = ("lm_loss", "text_mapping_loss", "vision_mapping_loss")
@@ -25,18 +25,19 @@ class FusionTrainer(Trainer):
 
     Args:
         stage: What the stage asks for.
-        positions: Positions of the run -> samples.
+        conversations: What it trains on.
         collate: Samples -> a batch of the processor's outputs with labels.
         **kwargs: As for `Trainer`.
     """
 
     def __init__(
-        self, *, stage: StageConfig, positions: Dataset[Any], collate: Any, args: TrainingArguments, **kwargs: Any
+        self, *, stage: StageConfig, conversations: Conversations, collate: Any, args: TrainingArguments, **kwargs: Any
     ) -> None:
         self.stage = stage
+        self.conversations = conversations
         self.start_step = 0
         self._terms: dict[str, list[float]] = defaultdict(list)
-        super().__init__(args=args, train_dataset=positions, data_collator=collate, **kwargs)
+        super().__init__(args=args, train_dataset=conversations, data_collator=collate, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one group per part and weight decay on matrices only."""
@@ -74,15 +75,15 @@ class FusionTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches from the position where the run stands: no sample is skipped or repeated on resume."""
-        accumulation, workers = self.args.gradient_accumulation_steps, self.args.dataloader_num_workers
-        batches = PositionBatches(
-            batch_size=self.args.train_batch_size,
-            num_batches=self.args.max_steps * accumulation,
-            first_batch=self.start_step * accumulation,
-        )
+        workers = self.args.dataloader_num_workers
         return DataLoader(
             self.train_dataset,
-            batch_sampler=batches,
+            batch_sampler=self.conversations.batches(
+                self.args.train_batch_size,
+                self.args.gradient_accumulation_steps,
+                num_steps=self.args.max_steps,
+                first_step=self.start_step,
+            ),
             collate_fn=self.data_collator,
             num_workers=workers,
             persistent_workers=workers > 0,

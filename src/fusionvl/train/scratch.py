@@ -1,0 +1,160 @@
+"""A small model with fresh weights, and a tokenizer trained on its training text.
+
+Knows the model's parts; knows no data beyond the texts a tokenizer is trained on.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CONFIG_MAPPING,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    SiglipVisionConfig,
+)
+
+from fusionvl.model import FusionConfig, FusionForConditionalGeneration
+from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
+from fusionvl.train.config import ModelFromScratch
+
+WAVE_BASE = 100.0  # longest wave over shortest, enough for grids of a few dozen patches
+BOS, END_OF_TURN, START_OF_TURN, PADDING = "<|begin|>", "<|im_end|>", "<|im_start|>", "<|pad|>"
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer: every text can be written in it, frequent words are one token."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[PADDING, BOS, START_OF_TURN, END_OF_TURN],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=END_OF_TURN, pad_token=PADDING, padding_side="left"
+    )
+
+
+def build_from_scratch(
+    spec: ModelFromScratch, texts: Iterable[str], num_latents: int, seed: int
+) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
+    """Build a model with fresh weights and its processor.
+
+    Args:
+        spec: The geometry.
+        texts: What the tokenizer is trained on.
+        num_latents: The processor's default number of latent tokens.
+        seed: Decides the weights.
+
+    Raises:
+        ValueError: On a field that a config does not have.
+    """
+    vision_config = fresh_vision_config(spec.vision)
+    check_fusion_fields(spec.fusion)
+    processor = build_processor(
+        train_tokenizer(texts, spec.vocab_size), "chatml", vision_config, spec.fusion, num_latents
+    )
+    tokenizer = processor.tokenizer
+    decoder = dict(spec.decoder)
+    text_config = CONFIG_MAPPING[decoder.pop("model_type")](
+        **decoder,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    config = FusionConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        image_token_id=processor.image_token_id,
+        latent_token_id=processor.latent_token_id,
+        **spec.fusion,
+    )
+    torch.manual_seed(seed)
+    model = FusionForConditionalGeneration(config)
+    place_waves(model)
+    model.set_attn_implementation(spec.attention)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=False,
+    )
+    return model, processor
+
+
+def build_processor(
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template: str,
+    vision_config: SiglipVisionConfig,
+    fusion: dict[str, Any],
+    num_latents: int,
+) -> FusionProcessor:
+    """The processor of a model that is made of these parts."""
+    return FusionProcessor(
+        image_processor=FusionImageProcessorPil(
+            size={"height": vision_config.image_size, "width": vision_config.image_size}
+        ),
+        tokenizer=tokenizer,
+        chat_template=chat_template,
+        num_latents=num_latents if fusion.get("num_interaction_layers") != 0 else 0,
+        image_token_grid=fusion.get("image_token_grid"),
+        patch_size=vision_config.patch_size,
+        window_size=fusion.get("window_size", FusionConfig.window_size),
+    )
+
+
+def fresh_vision_config(fields: dict[str, Any]) -> SiglipVisionConfig:
+    """The config of an encoder with fresh weights.
+
+    Raises:
+        ValueError: On a field that it does not have.
+    """
+    _check_fields(fields, SiglipVisionConfig, "vision", taken={"vision_use_head"})
+    return SiglipVisionConfig(**fields, vision_use_head=False)
+
+
+def check_fusion_fields(fields: dict[str, Any]) -> None:
+    """Refuse fields that `FusionConfig` does not have, or that follow from the parts.
+
+    Raises:
+        ValueError: With the field.
+    """
+    parts = {"vision_config", "text_config", "image_token_id", "latent_token_id"}
+    _check_fields(fields, FusionConfig, "fusion", taken=parts)
+
+
+def _check_fields(fields: dict[str, Any], config_class: Any, where: str, taken: set[str]) -> None:
+    """Transformers takes any keyword as an attribute, so a mistyped field would go unseen."""
+    known = {field.name for field in dataclasses.fields(config_class)} - taken
+    if unknown := sorted(set(fields) - known):
+        raise ValueError(f"model.{where}: {config_class.__name__} has no field {unknown[0]!r} to set")
+
+
+@torch.no_grad()
+def place_waves(model: FusionForConditionalGeneration) -> None:
+    """Start a fresh encoder's position embeddings as waves, see `waves_2d`."""
+    width = model.config.vision_config.hidden_size
+    model.model.vision_tower.embeddings.position_embedding.weight.copy_(waves_2d(model.config.patch_grid, width))
+
+
+def waves_2d(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of each patch's row and column, (side * side, width).
+
+    Random position embeddings drown in the patch embeddings of a fresh encoder; waves tell it from the first step
+    which patches are neighbours. A small encoder trained from scratch learns shapes sooner from them.
+    """
+    frequencies = WAVE_BASE ** -torch.linspace(0, 1, width // 4)
+    angles = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(side * side, width)

@@ -1,0 +1,41 @@
+"""The starting point of a run: a model and its processor, from scratch, from parts or from a checkpoint.
+
+Knows recipes; what each kind of start takes is in `scratch.py` and `parts.py`.
+"""
+
+import torch
+
+from fusionvl.data.easy_vqa import divide_train, load_split
+from fusionvl.engine.loading import load_model, load_processor
+from fusionvl.model import FusionForConditionalGeneration
+from fusionvl.processing import FusionProcessor
+from fusionvl.processing.released import DEFAULT_NUM_LATENTS
+from fusionvl.train.config import ModelFromParts, ModelFromScratch, Recipe
+from fusionvl.train.parts import build_from_parts
+from fusionvl.train.scratch import build_from_scratch
+
+
+def starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
+    """Build or load what the first stage starts from, in float32.
+
+    Raises:
+        ValueError: When it cannot be built or loaded; with the reason.
+    """
+    spec = recipe.model
+    if isinstance(spec, ModelFromScratch):
+        images, _ = divide_train(load_split("train"))
+        texts = (text for image in images for turn in image.turns for text in (turn.question, turn.answer))
+        return build_from_scratch(spec, texts, _default_num_latents(recipe), recipe.seed)
+    if isinstance(spec, ModelFromParts):
+        return build_from_parts(spec, _default_num_latents(recipe), recipe.seed)
+    model = load_model(spec.checkpoint, torch.float32)
+    model.set_attn_implementation(spec.attention)
+    return model, load_processor(spec.checkpoint)
+
+
+def _default_num_latents(recipe: Recipe) -> int:
+    """What the processor uses unless told otherwise: the paper's usual count where the last stage trains it."""
+    if not recipe.stages:
+        return 1
+    counts = recipe.stages[-1].num_latents
+    return DEFAULT_NUM_LATENTS if DEFAULT_NUM_LATENTS in counts else max(counts)

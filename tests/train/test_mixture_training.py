@@ -1,0 +1,109 @@
+"""Training on a mixture file: the same batches after a kill, faulty rows replaced and named."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from fusionvl.data.mixture import open_mixture
+from fusionvl.train import run
+from fusionvl.train.config import MixtureData
+from fusionvl.train.dataset import GroupedPositions
+
+ROWS = 40
+
+
+@pytest.fixture
+def mixture(tmp_path):
+    """A mixture file over LLaVA rows, every second one with an image."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    records = []
+    for number in range(ROWS):
+        question = f"what shape is in the image? {'big ' * (number % 5)}"
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "circle"}]
+        image = {"image": "red.png"} if number % 2 else {}
+        records.append({"id": f"id-{number}", "conversations": turns, **image})
+    (tmp_path / "rows.json").write_text(json.dumps(records))
+    path = tmp_path / "mixture.yaml"
+    path.write_text(yaml.safe_dump({"datasets": [{"json_path": "rows.json", "sampling_strategy": "all"}]}))
+    return path
+
+
+@pytest.fixture
+def mixed(recipe, mixture):
+    """The tiny recipe with the mixture in its second stage, two forward passes a step."""
+    recipe.stages[1].data = MixtureData(str(mixture))
+    recipe.stages[1].gradient_accumulation = 2
+    return recipe
+
+
+class KilledError(Exception):
+    pass
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, mixed, monkeypatch):
+    whole = run.train(mixed, tmp_path / "whole")
+
+    class KilledTrainer(run.FusionTrainer):
+        def training_step(self, *args, **kwargs):
+            if self.stage.name == "2" and self.state.global_step == 3:
+                raise KilledError
+            return super().training_step(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "FusionTrainer", KilledTrainer)
+        with pytest.raises(KilledError):
+            run.train(mixed, tmp_path / "killed")
+    resumed = run.train(mixed, tmp_path / "killed")
+    assert losses(tmp_path / "killed" / "stage-2") == losses(tmp_path / "whole" / "stage-2")
+    after = load_file(resumed / "model.safetensors")
+    for name, tensor in load_file(whole / "model.safetensors").items():
+        assert torch.equal(tensor, after[name]), name
+
+
+def test_the_rest_of_the_batches_is_the_same_from_any_step(mixture):
+    opened = open_mixture(mixture, seed=0)
+    whole = list(GroupedPositions(opened, batch_size=2, accumulation=3, num_steps=6))
+    assert len(whole) == len(GroupedPositions(opened, 2, 3, 6)) == 18
+    assert list(GroupedPositions(opened, 2, 3, 6, first_step=4)) == whole[12:]
+    assert len({position for batch in whole for position in batch}) == 36
+
+
+def test_faulty_rows_are_replaced_and_named(tmp_path, mixed, mixture):
+    records = json.loads((tmp_path / "rows.json").read_text())
+    for number, record in enumerate(records):
+        if number % 8 == 1:
+            record["image"] = "missing.png"
+        if number % 8 == 2:
+            record["conversations"][0]["value"] = "word " * 400
+    (tmp_path / "rows.json").write_text(json.dumps(records))
+    mixed.stages[1].max_length = 300
+    mixed.stages[1].max_steps = ROWS // 4
+    run.train(mixed, tmp_path / "out")
+    lines = (tmp_path / "out" / "stage-2" / "quarantine.jsonl").read_text().splitlines()
+    kinds = {json.loads(line)["kind"]: json.loads(line)["reason"] for line in lines}
+    assert set(kinds) == {"corrupt", "over-long"}
+    assert "missing.png" in kinds["corrupt"]
+
+
+def test_a_missing_mixture_file_stops_the_run_before_its_first_stage(tmp_path, recipe):
+    recipe.stages[1].data = MixtureData("missing/stage2.yaml")
+    with pytest.raises(ValueError, match="Stage 2: there is no mixture file missing/stage2"):
+        run.train(recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_does_not_continue_the_stage(tmp_path, mixed, mixture):
+    run.train(mixed, tmp_path / "out")
+    (tmp_path / "out" / "stage-2" / "model").rename(tmp_path / "away")
+    mixture.write_text(mixture.read_text().replace("all", "first:20"))
+    with pytest.raises(ValueError, match="began with other data"):
+        run.train(mixed, tmp_path / "out")
