@@ -16,7 +16,7 @@ from trl.data_utils import apply_chat_template, prepare_multimodal_messages
 
 from fusionvl import lora_targets
 from fusionvl.processing import FusionCollator
-from fusionvl.train.model import build_from_scratch
+from fusionvl.train.scratch import build_from_scratch
 from fusionvl.train.sft import FusionSFTTrainer
 
 PAGE = Path(__file__).parents[2] / "docs" / "interoperability.md"
