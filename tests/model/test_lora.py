@@ -73,3 +73,30 @@ def test_train_save_load_merge(tiny, family, tmp_path):
         merged = loaded.merge_and_unload()
         assert type(merged) is FusionForConditionalGeneration
         assert merged(**batch).loss.item() == pytest.approx(loss, abs=1e-4)
+
+
+@torch.no_grad()
+def logits_of(model, batch):
+    return model(**batch, output_logits=True).logits
+
+
+def test_an_adapter_for_causal_language_models_trains_and_merges(tiny, family):
+    """PEFT's wrapper for `CAUSAL_LM` passes arguments that FUSION does not take."""
+    model = tiny.model(family)
+    batch = tiny.batch([tiny.row(0), tiny.row(1)], labels=True)
+    base = logits_of(model, batch)
+    targets = r".*language_model\.layers\.\d+\.self_attn\.(q_proj|v_proj|qkv_proj)"
+    torch.manual_seed(0)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=targets, task_type="CAUSAL_LM"))
+    assert (logits_of(adapted, batch) - base).abs().max() < 1e-6
+    optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=10.0)
+    for _ in range(2):
+        loss = adapted(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    logits = logits_of(adapted.eval(), batch)
+    assert (logits - base).abs().max() > 1e-3
+    merged = adapted.merge_and_unload()
+    assert type(merged) is FusionForConditionalGeneration
+    assert (logits_of(merged, batch) - logits).abs().max() <= 1e-4
