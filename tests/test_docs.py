@@ -2,9 +2,12 @@
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from fusionvl import cli
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(r"\| `(src/fusionvl/\S+\.py)` \| `(\w+)` \|", (ROOT / "docs" / "paper_map.md").read_text())
@@ -29,3 +32,14 @@ def test_names_of_the_paper_map_exist(path, name):
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda value: getattr(value, "name", value))
 def test_links_lead_somewhere(page, link):
     assert (page.parent / link).exists()
+
+
+def test_the_quick_start_of_the_readme_works(monkeypatch, capsys):
+    """Its first `fusionvl ask` command, word for word, and its Python block."""
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "README.md").read_text()
+    command = re.search(r"^fusionvl (ask examples/.*)$", readme, re.MULTILINE)
+    assert cli.main(shlex.split(command[1])) == 0
+    assert capsys.readouterr().out.split("\n")[1::2][:2] == ["triangle", "teal"]
+    exec(re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1], {})  # the block is part of this repository
+    assert capsys.readouterr().out == "triangle\n"

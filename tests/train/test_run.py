@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,26 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, recipe, monkey
     assert losses(tmp_path / "killed" / "stage-2") == losses(tmp_path / "whole" / "stage-2")
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_a_half_written_checkpoint_is_not_used(tmp_path, recipe):
+    recipe = replace(recipe, stages=recipe.stages[:1])
+    whole = run.train(recipe, tmp_path / "whole")
+    run.train(recipe, tmp_path / "torn")
+    shutil.rmtree(tmp_path / "torn" / "stage-1" / "model")
+    (tmp_path / "torn" / "stage-1" / "checkpoint-4" / "trainer_state.json").write_text('{"global_step": 4,')
+    again = run.train(recipe, tmp_path / "torn")
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(again)[name]), name
+    lines = [json.loads(line) for line in (tmp_path / "torn" / "stage-1" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == [1, 2, 3, 4], "steps that were run twice stand in the log once"
+
+
+def test_several_processes_are_refused(tmp_path, recipe, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="one of 2"):
+        run.train(recipe, tmp_path / "out")
 
 
 def test_the_result_answers(tmp_path, recipe):

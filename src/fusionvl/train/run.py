@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from fusionvl.data.easy_vqa import divide_train, load_split, question_samples
 from fusionvl.data.mixture import open_mixture
@@ -73,6 +72,9 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
 
 def _check(recipe: Recipe, selected: list[StageConfig], results: dict[str, Path]) -> None:
     """Refuse before the first step what cannot work later."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise ValueError(f"Training runs in one process so far, this one was started as one of {processes}")
     for stage in selected:
         if isinstance(stage.data, MixtureData) and not Path(stage.data.path).is_file():
             raise ValueError(f"Stage {stage.name}: there is no mixture file {stage.data.path}")
@@ -150,9 +152,10 @@ def _train_stage(
         ),
         callbacks=callbacks,
     )
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    checkpoint = _last_complete_checkpoint(folder)
     if checkpoint is not None:
-        trainer.start_step = int(checkpoint.rsplit("-", 1)[1])
+        trainer.start_step = _step_of(checkpoint)
+        _forget_metrics_after(folder / "metrics.jsonl", trainer.start_step)
         logger.info("Stage %s goes on after step %d", stage.name, trainer.start_step)
     logger.info(
         "Stage %s: %d steps of %d x %d rows",
@@ -162,7 +165,7 @@ def _train_stage(
         stage.gradient_accumulation,
     )
     logger.info(freeze_and_describe(model, stage.learning_rates))
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     _save(model, processor, folder / "model")
 
 
@@ -182,6 +185,29 @@ def _conversations(stage: StageConfig, processor: FusionProcessor, seed: int, fo
     return MixtureConversations(
         mixture, processor, max(stage.num_latents), stage.max_length, stage.data.faults, folder / "quarantine.jsonl"
     )
+
+
+def _last_complete_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a run may have been killed while writing one."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text())  # what transformers writes last
+        except (FileNotFoundError, json.JSONDecodeError):
+            logger.warning("%s was not written to its end and is not used", checkpoint)
+        else:
+            return checkpoint
+    return None
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def _forget_metrics_after(path: Path, step: int) -> None:
+    """Drop what the log says of steps that will be run again."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    path.write_text("".join(kept))
 
 
 def _computes_in_bfloat16(recipe: Recipe) -> bool:
