@@ -93,7 +93,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--attention", default="sdpa", help="transformers' attention implementation: sdpa or eager")
     add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
     add("--repeats", type=int, default=3, help="rounds, after a warm-up of each step")
-    add("--batch-size", type=int, default=4, help="rows of a step, one image each")
+    add("--batch-size", type=int, default=1, help="rows of a step, one image each; memory grows with it")
     add("--answer-tokens", type=int, default=128, help="labelled tokens of a row")
     add("--compare-attention", action="store_true",
         help="time eager against sdpa attention in float32 and under bfloat16 autocast, too")  # fmt: skip

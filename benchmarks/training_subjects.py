@@ -103,7 +103,7 @@ class Subject:
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.optimizer.zero_grad()
-        return float(loss), float(norm)
+        return float(loss.detach()), float(norm)
 
 
 def fusion_subjects(
