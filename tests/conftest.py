@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,13 @@ class Tiny:
     randomise = staticmethod(randomise)
     row = staticmethod(make_row)
     batch = staticmethod(make_batch)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Every test draws the same numbers, whichever tests ran before it in the process."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

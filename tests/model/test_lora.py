@@ -59,8 +59,8 @@ def test_train_save_load_merge(tiny, family, tmp_path):
     adapted = adapt(tiny.model(family), mapping=True, interaction_layers=True)
     untrained = adapted(**batch).loss
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=0.05)
-    for _ in range(3):
+    optimizer = torch.optim.AdamW(trained, lr=0.01)
+    for _ in range(8):
         adapted(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
