@@ -175,8 +175,7 @@ class Recipe:
         log_every: Steps between log lines.
         data_workers: Processes that prepare batches.
         gradient_checkpointing: Whether the backward pass computes activations again instead of keeping them.
-        pad_to_multiple_of: Rows and guides are padded to a multiple: bfloat16 matrix products on a CPU are many times
-            slower at odd lengths.
+        pad_to_multiple_of: Rows and guides are padded to a multiple of this.
     """
 
     name: str

@@ -150,8 +150,8 @@ def place_waves(model: FusionForConditionalGeneration) -> None:
 def waves_2d(side: int, width: int) -> torch.Tensor:
     """Sines and cosines of each patch's row and column, (side * side, width).
 
-    Random position embeddings drown in the patch embeddings of a fresh encoder; waves tell it from the first step
-    which patches are neighbours. A small encoder trained from scratch learns shapes sooner from them.
+    Random position embeddings are small beside the patch embeddings of a fresh encoder; waves tell it from the first
+    step which patches are neighbours.
     """
     frequencies = WAVE_BASE ** -torch.linspace(0, 1, width // 4)
     angles = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
