@@ -126,6 +126,12 @@ def _quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
+    _no_transformers_bars()
+
+
+def _no_transformers_bars() -> None:
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
 
 
@@ -176,6 +182,7 @@ def _train(options: argparse.Namespace) -> None:
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fusionvl").setLevel(logging.INFO)
+    _no_transformers_bars()
     recipe = load_recipe(options.recipe, options.overrides)
     folder = train(recipe, options.output or Path("runs") / recipe.name, options.stage)
     print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")

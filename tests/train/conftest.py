@@ -4,6 +4,10 @@ import yaml
 from fusionvl.train.config import Recipe, load_recipe
 
 
+def easy_vqa(**options):
+    return {"datasets": [{"kind": "easy-vqa", **options}]}
+
+
 @pytest.fixture
 def recipe_text() -> str:
     """A recipe of the smallest run: two stages of a few steps."""
@@ -18,6 +22,7 @@ def recipe_text() -> str:
             "evaluate_every": 100,
             "log_every": 1,
             "data_workers": 0,
+            "held_out": {"data": easy_vqa(part="held-out", max_turns=1), "questions": 3, "shown": 2},
             "model": {
                 "vocab_size": 300,
                 "vision": {
@@ -41,8 +46,8 @@ def recipe_text() -> str:
                 "fusion": {"num_interaction_layers": 1, "interaction_heads": 2},
             },
             "stages": [
-                {"name": "1", "data": {"questions": "open", "max_turns": 1}, **stage},
-                {"name": "2", "data": {"questions": "all", "max_turns": 2}, **stage},
+                {"name": "1", "data": easy_vqa(questions="open", max_turns=1), **stage},
+                {"name": "2", "data": easy_vqa(max_turns=2), **stage},
             ],
         }
     )

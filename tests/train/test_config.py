@@ -39,7 +39,7 @@ def test_overrides_win_over_the_file(tmp_path, recipe_text):
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("max_turns: 1", "max_turn: 1", "max_turn"),
+        ("max_steps: 4", "max_stepz: 4", "max_stepz"),
         ("batch_size: 2", "batch_size: two", "batch_size"),
         ("precision: float32", "precision: float8", "precision"),
         ("name: tiny", "name: tiny\nsaev_every: 3", "saev_every"),
@@ -120,7 +120,7 @@ def test_mistakes_in_a_starting_point_are_named(tmp_path, recipe_text, model, na
 def test_mixtures_are_data(tmp_path, recipe_text):
     path = tmp_path / "recipe.yaml"
     content = yaml.safe_load(recipe_text)
-    content["stages"][0]["data"] = {"kind": "mixture", "path": "a.yaml", "faults": {"max_corrupt_ratio": 0.5}}
+    content["stages"][0]["data"] = {"path": "a.yaml", "faults": {"max_corrupt_ratio": 0.5}}
     path.write_text(yaml.safe_dump(content))
     recipe = load_recipe(path)
     assert recipe.stages[0].data == MixtureData("a.yaml", faults=FaultPolicy(max_corrupt_ratio=0.5))
@@ -129,7 +129,13 @@ def test_mixtures_are_data(tmp_path, recipe_text):
 
 
 @pytest.mark.parametrize(
-    "data", [{"kind": "mixture"}, {"path": "a.yaml", "max_turns": 2}, {"path": "a.yaml", "faults": {"ratio": 1}}]
+    "data",
+    [
+        {},
+        {"path": "a.yaml", "datasets": [{"kind": "easy-vqa"}]},
+        {"path": "a.yaml", "max_turns": 2},
+        {"path": "a.yaml", "faults": {"ratio": 1}},
+    ],
 )
 def test_mistakes_in_data_are_named(tmp_path, recipe_text, data):
     path = tmp_path / "recipe.yaml"

@@ -21,9 +21,9 @@ def trained(monkeypatch):
     names = []
     train_stage = run._train_stage
 
-    def watch(recipe, stage, *rest):
+    def watch(started, stage, *rest):
         names.append(stage.name)
-        train_stage(recipe, stage, *rest)
+        train_stage(started, stage, *rest)
 
     monkeypatch.setattr(run, "_train_stage", watch)
     return names

@@ -1,7 +1,6 @@
 """easy-VQA as a source: one row per image, and in every pass another conversation about it.
 
-Only the train images that are not held out; the data set itself is in `easy_vqa.py`. Knows no pixels: mirroring
-images belongs to training.
+Train images only: those to train on, or those held out. The data set itself is in `easy_vqa.py`. Knows no pixels.
 """
 
 from dataclasses import replace
@@ -14,14 +13,16 @@ from fusionvl.data.easy_vqa import EasyVqaImage, conversation_sample, divide_tra
 from fusionvl.data.sample import Sample
 
 Questions: TypeAlias = Literal["all", "open"]
+Part: TypeAlias = Literal["train", "held-out"]
 
 _YES_NO = ("yes", "no")
 
 
 class EasyVqaSource:
-    """Conversations over easy-VQA's train images, without those held out.
+    """Conversations over easy-VQA's train images.
 
     Args:
+        part: `train` for the images to train on, `held-out` for those kept apart.
         questions: `all`, or only the `open` ones (shape and colour), whose answers are not yes or no.
         max_turns: most questions in a conversation; their number is drawn evenly from 1 up to this.
         name: of the source.
@@ -31,12 +32,22 @@ class EasyVqaSource:
         ValueError: if an argument is out of range.
     """
 
-    def __init__(self, *, questions: Questions = "all", max_turns: int = 4, name: str = "easy-vqa-train") -> None:
+    def __init__(
+        self,
+        *,
+        part: Part = "train",
+        questions: Questions = "all",
+        max_turns: int = 4,
+        name: str = "easy-vqa-train",
+    ) -> None:
+        if part not in ("train", "held-out"):
+            raise ValueError(f"easy-VQA: part must be 'train' or 'held-out', not {part!r}")
         if questions not in ("all", "open"):
             raise ValueError(f"easy-VQA: questions must be 'all' or 'open', not {questions!r}")
         if not isinstance(max_turns, int) or max_turns < 1:
             raise ValueError(f"easy-VQA: max_turns must be a whole number of at least 1, got {max_turns!r}")
-        images, _ = divide_train(load_split("train"))
+        kept, held_out = divide_train(load_split("train"))
+        images = held_out if part == "held-out" else kept
         self.name = name
         self.images = _open_questions(images) if questions == "open" else images
         self.max_turns = max_turns

@@ -19,7 +19,7 @@ Kind: TypeAlias = Literal["json", "jsonl", "parquet", "tar", "easy-vqa"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 _FILE_KINDS = _KINDS[:-1]
 _FILE_KEYS = frozenset({"json_path", "path", "sampling_strategy", "image_folder", "weight", "kind", "name"})
-_EASY_VQA_KEYS = frozenset({"kind", "name", "sampling_strategy", "weight", "questions", "max_turns"})
+_EASY_VQA_KEYS = frozenset({"kind", "name", "sampling_strategy", "weight", "part", "questions", "max_turns"})
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ def read_mixture_file(
 
     Keys of an entry: `json_path` (or `path`: a file or a pattern such as `shards/*.tar`), `sampling_strategy` (see
     `Strategy`; `all` if left out), `image_folder`, `weight` (for every entry or for none), `kind` (by default from the
-    file's ending) and `name` (by default the file's). easy-VQA is `kind: easy-vqa` without a file, with `questions`
-    and `max_turns`. Relative paths are looked up from the mixture file's folder, then from the working directory.
+    file's ending) and `name` (by default the file's). easy-VQA is `kind: easy-vqa` without a file, with `part`,
+    `questions` and `max_turns`. Relative paths are looked up from the mixture file's folder, then from the working
+    directory.
 
     Args:
         description: the file or its contents.
@@ -103,7 +104,7 @@ def _entry(given: object, where: str, base: Path, image_folder: Path | None) -> 
         strategy = parse_strategy(given.get("sampling_strategy", "all"))
         weight = _weight(given.get("weight"))
         if is_easy_vqa:
-            options = {key: given[key] for key in ("questions", "max_turns") if key in given}
+            options = {key: given[key] for key in ("part", "questions", "max_turns") if key in given}
             name = _text(given, "name") or "easy-vqa-train"
             return MixtureEntry(where, "easy-vqa", name, (), strategy, None, weight, options)
         files = _files(given, base)

@@ -27,14 +27,12 @@ class FusionCollator:
         num_latents: the counts to draw from, all equally likely.
         seed: of the draw.
         max_length: tokens a row may have; later turns of longer conversations are left out.
-        pad_to_multiple_of: rows and guides are padded to a multiple of this.
     """
 
     processor: FusionProcessor
     num_latents: Sequence[int] = (4, 16, 36, 64, 144)
     seed: int = 0
     max_length: int | None = None
-    pad_to_multiple_of: int = 1
 
     def __post_init__(self) -> None:
         if not self.num_latents:
@@ -60,7 +58,6 @@ class FusionCollator:
                 raise ValueError(f"sample {number} of the batch: {error}") from error
         conversations = [_with_image(sample["messages"], sample.get("image")) for sample in samples]
         options = {"return_labels": True, "padding_side": "right", "num_latents": self.draw(samples)}
-        options["pad_to_multiple_of"] = self.pad_to_multiple_of
         if self.max_length is not None:
             options["max_length"] = self.max_length
         return self.processor.apply_chat_template(

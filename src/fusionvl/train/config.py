@@ -33,37 +33,43 @@ class LearningRates:
 
 
 @dataclass
-class EasyVqaData:
-    """Conversations over the easy-VQA train images.
-
-    Attributes:
-        kind: Which reader.
-        questions: All questions, or only the open ones (shape and colour), whose answers are not yes or no.
-        max_turns: Most questions in a conversation; their number is drawn evenly from 1 up to this.
-        mirror: Whether images are mirrored at random; no question of this data asks for left or right.
-    """
-
-    kind: Literal["easy-vqa"] = "easy-vqa"
-    questions: Literal["all", "open"] = "all"
-    max_turns: int = 4
-    mirror: bool = True
-
-
-@dataclass
 class MixtureData:
-    """Whatever a mixture file names: LLaVA JSON, parquet, tar shards, easy-VQA.
+    """What a mixture names: LLaVA JSON, parquet, tar shards, easy-VQA; by file or written out in the recipe.
 
     Attributes:
         path: The mixture file, `datasets: [{json_path, sampling_strategy}]`; relative to the working directory.
-        kind: Which reader.
+        datasets: What would stand in such a file; either this or `path`.
         image_folder: For entries of the mixture without one of their own.
+        mirror: Whether images are mirrored at random; only for data without left, right and writing.
         faults: What to do with corrupt and over-long samples.
     """
 
-    path: str
-    kind: Literal["mixture"] = "mixture"
+    path: str | None = None
+    datasets: list[dict[str, Any]] | None = None
     image_folder: str | None = None
+    mirror: bool = False
     faults: FaultPolicy = field(default_factory=FaultPolicy)
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.datasets is None):
+            raise ValueError("data: give a mixture file as 'path', or its entries as 'datasets'")
+
+
+@dataclass
+class HeldOut:
+    """Questions that are asked while training, about data that is not trained on.
+
+    Attributes:
+        data: Where they come from; the first question of each sample is asked.
+        questions: How many of them; an answer counts when it is exactly the given one.
+        shown: How many of them are written down with the model's answer.
+        max_new_tokens: Bound on each answer.
+    """
+
+    data: MixtureData
+    questions: int = 256
+    shown: int = 8
+    max_new_tokens: int = 32
 
 
 @dataclass
@@ -81,12 +87,13 @@ class StageConfig:
         warmup_ratio: Share of the steps in which the learning rate rises.
         min_learning_rate_ratio: Share of the peak that the cosine falls to.
         weight_decay: For matrices; biases, norms and embeddings have none.
+        adam_beta2: Decay of AdamW's second moment; 0.999 is usual, less follows quick changes better.
         max_grad_norm: Gradients are clipped to this norm.
         max_length: Most tokens of a row; conversations are cut at whole turns.
     """
 
     name: str
-    data: EasyVqaData | MixtureData
+    data: MixtureData
     max_steps: int
     batch_size: int
     learning_rates: LearningRates
@@ -95,13 +102,14 @@ class StageConfig:
     warmup_ratio: float = 0.03
     min_learning_rate_ratio: float = 0.0
     weight_decay: float = 0.0
+    adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     max_length: int = 4096
 
 
 @dataclass
 class ModelFromScratch:
-    """A small model with fresh weights and a tokenizer trained on the training text.
+    """A small model with fresh weights and a tokenizer trained on text of the stages' data.
 
     Attributes:
         vision: Fields of a `SiglipVisionConfig`.
@@ -173,9 +181,10 @@ class Recipe:
         save_every: Steps between checkpoints.
         evaluate_every: Steps between measurements on held-out images.
         log_every: Steps between log lines.
+        held_out: What to ask at these measurements; without it nothing is asked.
+        report_to: Trackers that get the log besides `metrics.jsonl`: tensorboard, wandb, mlflow, ...
         data_workers: Processes that prepare batches.
         gradient_checkpointing: Whether the backward pass computes activations again instead of keeping them.
-        pad_to_multiple_of: Rows and guides are padded to a multiple of this.
     """
 
     name: str
@@ -187,8 +196,9 @@ class Recipe:
     save_every: int = 200
     evaluate_every: int = 200
     log_every: int = 20
+    held_out: HeldOut | None = None
+    report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     data_workers: int = 1
-    pad_to_multiple_of: int = 16
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:

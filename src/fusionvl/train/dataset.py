@@ -1,93 +1,47 @@
-"""Positions of the global order -> conversations, for a data loader.
+"""Positions of the global order -> conversations and batches, for a data loader.
 
 Knows the data room and recipes; knows no tensors. A position alone decides the sample, so nothing needs saving.
 """
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import ImageOps
 from torch.utils.data import Dataset, Sampler
 
 from fusionvl.data.batches import grouped_batches
-from fusionvl.data.easy_vqa import EasyVqaImage, conversation_sample, divide_train, load_split
-from fusionvl.data.mixture import Mixture
-from fusionvl.data.order import GlobalOrder
-from fusionvl.data.replacement import FaultPolicy, SampleReader
+from fusionvl.data.mixture import Mixture, open_mixture
+from fusionvl.data.replacement import SampleReader
 from fusionvl.data.sample import Sample, to_messages
 from fusionvl.processing import FusionProcessor, load_image
-from fusionvl.train.config import EasyVqaData
+from fusionvl.train.config import MixtureData, StageConfig
 
-_YES_NO = ("yes", "no")
 _FRAME_BYTES = 2048  # more than any template writes around a first question: system prompt, headers, markup
+_TEXT_SAMPLES = 20_000  # of each stage, more than a small vocabulary needs
 
 
-class Conversations(Protocol):
-    """What a stage trains on: conversations by position, and the positions of each batch."""
+def open_data(data: MixtureData, seed: int) -> Mixture:
+    """Open the mixture that a recipe names.
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        """The conversation at a position of the run: its id, `messages` and the `image`."""
-
-    def batches(self, batch_size: int, accumulation: int, num_steps: int, first_step: int) -> Sampler[list[int]]:
-        """Positions of each forward pass, from one optimizer step of the stage on."""
-
-
-class EasyVqaConversations(Dataset[dict[str, Any]]):
-    """Conversations over easy-VQA's train images, without those held out, by position."""
-
-    def __init__(self, data: EasyVqaData, seed: int) -> None:
-        images, _ = divide_train(load_split("train"))
-        self.images = _open_questions(images) if data.questions == "open" else images
-        self.data = data
-        self.seed = seed
-        self.order = GlobalOrder(len(self.images), seed)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        """The conversation at a position of the run: its id, `messages` and the `image`."""
-        epoch, index = self.order.at(position)
-        sample = conversation_sample(self.images, index, seed=self.seed, epoch=epoch, max_turns=self.data.max_turns)
-        image = load_image(self.images[index].path)
-        if self.data.mirror and random.Random(f"mirror/{self.seed}/{position}").random() < 0.5:
-            image = ImageOps.mirror(image)
-        return {"id": sample.id, "messages": to_messages(sample), "image": image}
-
-    def batches(self, batch_size: int, accumulation: int, num_steps: int, first_step: int) -> Sampler[list[int]]:
-        """Consecutive positions."""
-        return PositionBatches(batch_size, num_steps * accumulation, first_step * accumulation)
-
-
-def _open_questions(images: list[EasyVqaImage]) -> list[EasyVqaImage]:
-    kept = [
-        replace(image, turns=tuple(turn for turn in image.turns if turn.answer not in _YES_NO)) for image in images
-    ]
-    return [image for image in kept if image.turns]
-
-
-@dataclass(frozen=True)
-class PositionBatches(Sampler[list[int]]):
-    """A stage's batches of consecutive positions, from one of them on.
-
-    Its length counts the whole stage, so that a resumed run's share of the stage is counted from the stage's start.
-
-    Attributes:
-        batch_size: Rows of a batch.
-        num_batches: Batches of the whole stage.
-        first_batch: Where to start; those before are done.
+    Raises:
+        ValueError: When it cannot work; see `open_mixture`.
     """
+    images = None if data.image_folder is None else Path(data.image_folder)
+    description = {"datasets": data.datasets} if data.path is None else Path(data.path)
+    return open_mixture(description, seed=seed, image_folder=images)
 
-    batch_size: int
-    num_batches: int
-    first_batch: int = 0
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.first_batch, self.num_batches):
-            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
-
-    def __len__(self) -> int:
-        return self.num_batches
+def texts_of(stages: list[StageConfig], seed: int) -> Iterator[str]:
+    """Questions and answers of the stages' first samples: what a tokenizer is trained on."""
+    for stage in stages:
+        mixture = open_data(stage.data, seed)
+        for position in range(min(len(mixture), _TEXT_SAMPLES)):
+            for turn in mixture.read(mixture.order.at(position)).turns:
+                yield turn.question
+                yield turn.answer
 
 
 class MixtureConversations(Dataset[dict[str, Any]]):
@@ -96,30 +50,27 @@ class MixtureConversations(Dataset[dict[str, Any]]):
     Args:
         mixture: The data.
         processor: Measures conversations that may be too long.
-        num_latents: Most latent tokens of a question.
-        max_length: Most tokens of a row.
-        policy: What to do with samples that cannot be used.
-        quarantine: The file they are named in.
+        stage: What is asked of them.
+        quarantine: The file that names samples which cannot be used.
     """
 
-    def __init__(
-        self,
-        mixture: Mixture,
-        processor: FusionProcessor,
-        num_latents: int,
-        max_length: int,
-        policy: FaultPolicy,
-        quarantine: Path,
-    ) -> None:
+    def __init__(self, mixture: Mixture, processor: FusionProcessor, stage: StageConfig, quarantine: Path) -> None:
         self.mixture = mixture
         self.processor = processor
-        self.num_latents = num_latents
-        self.max_length = max_length
-        self.reader = SampleReader(mixture, self._decode, policy=policy, quarantine=quarantine)
+        self.num_latents = max(stage.num_latents)
+        self.max_length = stage.max_length
+        self.mirror = stage.data.mirror
+        self.reader = SampleReader(mixture, self._decode, policy=stage.data.faults, quarantine=quarantine)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """The conversation at a position of the run: its id, `messages` and the `image`."""
-        return self.reader.read_or_replace(position)
+        conversation = self.reader.read_or_replace(position)
+        if self.mirror and conversation["image"] is not None and self._is_mirrored(position):
+            return conversation | {"image": ImageOps.mirror(conversation["image"])}
+        return conversation
+
+    def _is_mirrored(self, position: int) -> bool:
+        return random.Random(f"mirror/{self.mixture.seed}/{position}").random() < 0.5
 
     def batches(self, batch_size: int, accumulation: int, num_steps: int, first_step: int) -> Sampler[list[int]]:
         """Samples of one modality and similar length, within the mixture's order."""

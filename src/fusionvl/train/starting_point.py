@@ -5,12 +5,12 @@ Knows recipes; what each kind of start takes is in `scratch.py` and `parts.py`.
 
 import torch
 
-from fusionvl.data.easy_vqa import divide_train, load_split
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 from fusionvl.processing.released import DEFAULT_NUM_LATENTS
 from fusionvl.train.config import ModelFromParts, ModelFromScratch, Recipe
+from fusionvl.train.dataset import texts_of
 from fusionvl.train.parts import build_from_parts
 from fusionvl.train.scratch import build_from_scratch
 
@@ -23,8 +23,7 @@ def starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, Fusi
     """
     spec = recipe.model
     if isinstance(spec, ModelFromScratch):
-        images, _ = divide_train(load_split("train"))
-        texts = (text for image in images for turn in image.turns for text in (turn.question, turn.answer))
+        texts = texts_of(recipe.stages, recipe.seed)
         return build_from_scratch(spec, texts, _default_num_latents(recipe), recipe.seed)
     if isinstance(spec, ModelFromParts):
         return build_from_parts(spec, _default_num_latents(recipe), recipe.seed)

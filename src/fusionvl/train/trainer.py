@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from fusionvl.train.config import StageConfig
-from fusionvl.train.dataset import Conversations
+from fusionvl.train.dataset import MixtureConversations
+from fusionvl.train.metrics import LOSS_TERMS
 from fusionvl.train.model import part_of
-
-LOSS_TERMS = ("lm_loss", "text_mapping_loss", "vision_mapping_loss")
 
 
 class FusionTrainer(Trainer):
@@ -25,19 +24,28 @@ class FusionTrainer(Trainer):
 
     Args:
         stage: What the stage asks for.
+        start_step: The step it goes on after; 0 for a fresh start.
         conversations: What it trains on.
         collate: Samples -> a batch of the processor's outputs with labels.
         **kwargs: As for `Trainer`.
     """
 
     def __init__(
-        self, *, stage: StageConfig, conversations: Conversations, collate: Any, args: TrainingArguments, **kwargs: Any
+        self,
+        *,
+        stage: StageConfig,
+        start_step: int,
+        conversations: MixtureConversations,
+        collate: Any,
+        args: TrainingArguments,
+        **kwargs: Any,
     ) -> None:
         self.stage = stage
+        self.start_step = start_step
         self.conversations = conversations
-        self.start_step = 0
         self._terms: dict[str, list[float]] = defaultdict(list)
         super().__init__(args=args, train_dataset=conversations, data_collator=collate, **kwargs)
+        self.remove_callback(PrinterCallback)  # the log has a file and a progress bar
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one group per part and weight decay on matrices only."""

@@ -1,0 +1,49 @@
+"""What a run writes down about itself: its recipe, the versions and the commit it ran with.
+
+Knows recipes and the file system; knows no model and no training loop.
+"""
+
+import json
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from fusionvl.train.config import Recipe, dump_recipe
+
+PACKAGES = ("fusionvl", "torch", "transformers", "tokenizers", "accelerate")
+
+
+def claim(output: Path, recipe: Recipe) -> None:
+    """Record what is run in this folder; another recipe must not go on with its checkpoints.
+
+    Raises:
+        ValueError: When the folder belongs to another recipe.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    recorded = output / "recipe.yaml"
+    text = dump_recipe(recipe)
+    if recorded.exists() and recorded.read_text() != text:
+        raise ValueError(
+            f"{output} holds a run of another recipe (see {recorded}): choose another --output or remove it"
+        )
+    recorded.write_text(text)
+    versions: dict[str, str | int | None] = {name: metadata.version(name) for name in PACKAGES}
+    versions |= {"python": platform.python_version(), "commit": commit(), "seed": recipe.seed}
+    (output / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+
+
+def commit() -> str | None:
+    """The commit of the checkout this package runs from, `+changes` when it differs; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
+        head, changes = _git(here, "rev-parse", "HEAD"), _git(here, "status", "--porcelain", "--untracked-files=no")
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, no checkout, or one of something else
+        return None
+    return f"{head}+changes" if changes else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
+    return result.stdout.strip()
