@@ -29,16 +29,16 @@ def claim(output: Path, recipe: Recipe) -> None:
         )
     recorded.write_text(text)
     versions: dict[str, str | int | None] = {name: metadata.version(name) for name in PACKAGES}
-    versions |= {"python": platform.python_version(), "commit": commit(), "seed": recipe.seed}
+    versions |= {"python": platform.python_version(), "commit": commit_of(Path(__file__)), "seed": recipe.seed}
     (output / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 
-def commit() -> str | None:
-    """The commit of the checkout this package runs from, `+changes` when it differs; None outside a checkout."""
-    here = Path(__file__).parent
+def commit_of(file: Path) -> str | None:
+    """The commit of the checkout a file belongs to, `+changes` when that differs from it; None outside a checkout."""
     try:
-        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-        head, changes = _git(here, "rev-parse", "HEAD"), _git(here, "status", "--porcelain", "--untracked-files=no")
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        head = _git(file.parent, "rev-parse", "HEAD")
+        changes = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
     except (FileNotFoundError, subprocess.CalledProcessError):  # no git, no checkout, or one of something else
         return None
     return f"{head}+changes" if changes else head

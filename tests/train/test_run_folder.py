@@ -1,0 +1,33 @@
+"""What a run writes down about itself."""
+
+import json
+import subprocess
+
+import fusionvl
+from fusionvl.train.run_folder import PACKAGES, claim, commit_of
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_the_commit_of_a_checkout(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text("one = 1\n")
+    assert commit_of(file) is None, "no checkout"
+    git(tmp_path, "init", "-q")
+    assert commit_of(file) is None, "a checkout of something else"
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "all")
+    head = commit_of(file)
+    assert len(head) == 40
+    file.write_text("one = 2\n")
+    assert commit_of(file) == f"{head}+changes"
+
+
+def test_seed_and_versions_are_recorded(tmp_path, recipe):
+    claim(tmp_path / "out", recipe)
+    versions = json.loads((tmp_path / "out" / "versions.json").read_text())
+    assert set(versions) == {*PACKAGES, "python", "commit", "seed"}
+    assert versions["fusionvl"] == fusionvl.__version__
