@@ -3,13 +3,13 @@
 Knows models only as something with methods to watch and a `generate`; knows no geometry.
 """
 
+import dataclasses
 import functools
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Stages:
     """Times of one answer.
 
@@ -100,7 +100,7 @@ class MethodClock:
         return run
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Spread:
     """Least, middle and greatest of repeated measurements."""
 
@@ -116,6 +116,13 @@ class Spread:
     def show(self, digits: int) -> str:
         """As `median [least .. greatest]`."""
         return f"{self.median:.{digits}f} [{self.least:.{digits}f} .. {self.greatest:.{digits}f}]"
+
+
+def print_spreads(table: dict[str, Spread]) -> dict[str, Any]:
+    """Print one spread a line; return them as a report holds them."""
+    for name, spread in table.items():
+        print(f"{name:<78}{spread.show(3):>24}")
+    return {name: dataclasses.asdict(spread) for name, spread in table.items()}
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
