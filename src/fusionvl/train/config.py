@@ -134,8 +134,8 @@ class ModelFromParts:
 
     Attributes:
         decoder: The base language model: hub name, folder, or `package:NAME` for the folder of a Python package.
-        vision: A SigLIP or SigLIP2 model (whole, or its vision part alone) by hub name or folder; or the fields of a
-            `SiglipVisionConfig` for an encoder with fresh weights.
+        vision: A SigLIP or SigLIP2 model (whole, or its vision part alone) or a FUSION, whose encoder is taken, by hub
+            name, folder or `package:NAME/FOLDER`; or the fields of a `SiglipVisionConfig` for fresh weights.
         chat_template: The one the language model was trained with: `llama_3`, `phi_3`, `chatml`, or jinja text.
         fusion: Fields of `FusionConfig`.
         gguf_file: Name of a GGUF file in `decoder` to take language model and tokenizer from.
