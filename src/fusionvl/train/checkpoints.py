@@ -1,30 +1,31 @@
-"""Checkpoints and results on disk: which one a run goes on from, and folders that appear whole or not at all.
+"""Checkpoints and results of a run: which one it goes on from, which are kept, how they are written.
 
-Knows the file system; knows no stages.
+Knows their names: a folder that bears one is whole, see `disk.py`. Knows no stages.
 """
 
-import json
-import logging
-import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
+from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
 
-logger = logging.getLogger(__name__)
+KEPT = 2
+_ADAM_MOMENTS = 2
 
 
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; a run may have been killed while writing one."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())  # what transformers writes last
-        except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("%s was not written to its end and is not used", checkpoint)
-        else:
-            return checkpoint
-    return None
+def checkpoints(folder: Path) -> list[Path]:
+    """A stage's checkpoints, oldest first."""
+    return sorted(folder.glob("checkpoint-*"), key=step_of)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that a stage goes on from."""
+    return next(reversed(checkpoints(folder)), None)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -32,12 +33,60 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
+def discard_old_checkpoints(folder: Path) -> None:
+    """Keep the newest few of a stage's checkpoints."""
+    for checkpoint in checkpoints(folder)[:-KEPT]:
+        discard(checkpoint)
+
+
 def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:
-    """Write model and processor; the folder appears whole or not at all."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+    """Write model and processor; the folder appears whole or not at all.
+
+    Raises:
+        CannotWriteError: When the disk is full.
+    """
+    with written_whole(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
     return folder
+
+
+def check_room_for_checkpoints(model: nn.Module, folder: Path, to_come: int) -> None:
+    """Refuse to begin a stage whose checkpoints do not fit: those that are kept, and the one that is being written.
+
+    Args:
+        model: What is trained, with its frozen parts frozen.
+        folder: The stage's.
+        to_come: Checkpoints that are still to be written.
+
+    Raises:
+        ValueError: With the bytes needed and free.
+    """
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    present = len(checkpoints(folder))
+    added = min(KEPT + 1, present + to_come) - present
+    needed = added * (weights + _ADAM_MOMENTS * trained) * torch.float32.itemsize
+    if (free := free_space(folder)) < needed:
+        raise ValueError(
+            f"The checkpoints in {folder} will take about {megabytes(needed)} more, and only {megabytes(free)} are "
+            "free there: make room or choose another --output"
+        )
+
+
+@contextmanager
+def naming_what_is_kept(folder: Path) -> Iterator[None]:
+    """Add to a failure to write within the block from where the same command goes on.
+
+    Raises:
+        CannotWriteError: With the path, the reason, the free space and the checkpoint that is kept.
+    """
+    try:
+        with writing(folder):
+            yield
+    except CannotWriteError as error:
+        last = last_checkpoint(folder)
+        kept = "The stage has no checkpoint yet" if last is None else f"{last} is kept"
+        raise CannotWriteError(
+            f"{error}. {kept}: make room and start the same command again, it goes on from there"
+        ) from error
