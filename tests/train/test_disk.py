@@ -73,9 +73,12 @@ class TestFullDisk:
 
 
 def test_a_device_that_is_full():
-    with pytest.raises(disk.CannotWriteError, match=rf"log could .*: {os.strerror(errno.ENOSPC)}"), disk.writing(Path("log")):
-        with open("/dev/full", "a") as log:
-            log.write("line\n")
+    with (
+        pytest.raises(disk.CannotWriteError, match=rf"log could .*: {os.strerror(errno.ENOSPC)}"),
+        disk.writing(Path("log")),
+        open("/dev/full", "a") as log,
+    ):
+        log.write("line\n")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError("no file"), ValueError("value")])

@@ -15,7 +15,6 @@ from fusionvl.processing import FusionProcessor
 from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
 
 KEPT = 2
-_ADAM_MOMENTS = 2
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -23,7 +22,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*"), key=step_of)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
+def last_complete_checkpoint(folder: Path) -> Path | None:
     """The checkpoint that a stage goes on from."""
     return next(reversed(checkpoints(folder)), None)
 
@@ -51,6 +50,13 @@ def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor
     return folder
 
 
+def checkpoint_size(model: nn.Module) -> int:
+    """Bytes that a checkpoint takes: the weights, and for those that are trained two moments of Adam, in float32."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return (weights + 2 * trained) * torch.float32.itemsize
+
+
 def check_room_for_checkpoints(model: nn.Module, folder: Path, to_come: int) -> None:
     """Refuse to begin a stage whose checkpoints do not fit: those that are kept, and the one that is being written.
 
@@ -62,11 +68,8 @@ def check_room_for_checkpoints(model: nn.Module, folder: Path, to_come: int) -> 
     Raises:
         ValueError: With the bytes needed and free.
     """
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     present = len(checkpoints(folder))
-    added = min(KEPT + 1, present + to_come) - present
-    needed = added * (weights + _ADAM_MOMENTS * trained) * torch.float32.itemsize
+    needed = (min(KEPT + 1, present + to_come) - present) * checkpoint_size(model)
     if (free := free_space(folder)) < needed:
         raise ValueError(
             f"The checkpoints in {folder} will take about {megabytes(needed)} more, and only {megabytes(free)} are "
@@ -85,8 +88,6 @@ def naming_what_is_kept(folder: Path) -> Iterator[None]:
         with writing(folder):
             yield
     except CannotWriteError as error:
-        last = last_checkpoint(folder)
-        kept = "The stage has no checkpoint yet" if last is None else f"{last} is kept"
-        raise CannotWriteError(
-            f"{error}. {kept}: make room and start the same command again, it goes on from there"
-        ) from error
+        last = last_complete_checkpoint(folder)
+        kept = "its start, for it has no checkpoint yet" if last is None else f"{last}, which is whole"
+        raise CannotWriteError(f"{error}: the stage goes on from {kept}") from error

@@ -37,7 +37,10 @@ def writing(path: Path) -> Iterator[None]:
         reason = _reason(error)
         if reason is None:
             raise
-        raise CannotWriteError(f"{path} could not be written: {reason}, {megabytes(free_space(path))} free") from error
+        raise CannotWriteError(
+            f"{path} could not be written: {reason}, {megabytes(free_space(path))} free. Make room and start the same "
+            "command again"
+        ) from error
 
 
 def _reason(error: Exception) -> str | None:
@@ -67,7 +70,7 @@ def write_text(path: Path, text: str) -> None:
     """
     unfinished = path.with_name(f"{path.name}.{UNFINISHED}")
     with writing(path):
-        unfinished.write_text(text)
+        unfinished.write_text(text, encoding="utf-8")
         _flush(unfinished)
         unfinished.replace(path)
 
@@ -84,8 +87,8 @@ def written_whole(folder: Path) -> Iterator[Path]:
         CannotWriteError: When the disk is full.
     """
     unfinished = folder.parent / UNFINISHED / folder.name
+    forget_unfinished(folder.parent)
     if _is_first_process():
-        forget_unfinished(folder.parent)
         unfinished.mkdir(parents=True)
     _wait_for_all_processes()
     try:
@@ -99,8 +102,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
                 unfinished.rename(folder)
                 _flush(folder.parent)
     finally:
-        if _is_first_process():
-            forget_unfinished(folder.parent)
+        forget_unfinished(folder.parent)
     _wait_for_all_processes()
 
 
@@ -113,8 +115,8 @@ def discard(folder: Path) -> None:
 
 
 def forget_unfinished(folder: Path) -> None:
-    """Remove what was not written to its end in a folder."""
-    if (folder / UNFINISHED).exists():
+    """Remove what was not written to its end in a folder; the first process does."""
+    if _is_first_process() and (folder / UNFINISHED).exists():
         shutil.rmtree(folder / UNFINISHED)
 
 
