@@ -182,8 +182,7 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
             f"Stage {stage.name} began with other data than {stage.data.path or 'its datasets'} now hold: its order "
             f"would change. Restore the data, or remove {folder}"
         )
-    if not recorded.exists():
-        write_text(recorded, mixture.fingerprint)
+    write_text(recorded, mixture.fingerprint)
     return MixtureConversations(mixture, processor, stage, folder / "quarantine.jsonl")
 
 
