@@ -15,11 +15,13 @@ from fusionvl.processing import FusionProcessor
 from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
 
 KEPT = 2
+_PREFIX = "checkpoint-"
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """A stage's checkpoints, oldest first."""
-    return sorted(folder.glob("checkpoint-*"), key=step_of)
+    found = folder.glob(f"{_PREFIX}*")
+    return sorted((path for path in found if path.name.removeprefix(_PREFIX).isdigit()), key=step_of)
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
@@ -29,7 +31,7 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 
 def step_of(checkpoint: Path) -> int:
     """The step after which a checkpoint was written."""
-    return int(checkpoint.name.rsplit("-", 1)[1])
+    return int(checkpoint.name.removeprefix(_PREFIX))
 
 
 def discard_old_checkpoints(folder: Path) -> None:

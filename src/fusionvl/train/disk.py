@@ -88,11 +88,11 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     unfinished = folder.parent / UNFINISHED / folder.name
     forget_unfinished(folder.parent)
-    if _is_first_process():
-        unfinished.mkdir(parents=True)
-    _wait_for_all_processes()
     try:
         with writing(folder):
+            if _is_first_process():
+                unfinished.mkdir(parents=True)
+            _wait_for_all_processes()
             yield unfinished
             _wait_for_all_processes()
             if _is_first_process():
@@ -131,9 +131,13 @@ def _flush(*paths: Path) -> None:
 
 
 def _is_first_process() -> bool:
-    return not distributed.is_initialized() or distributed.get_rank() == 0
+    return not _are_several() or distributed.get_rank() == 0
 
 
 def _wait_for_all_processes() -> None:
-    if distributed.is_initialized():
+    if _are_several():
         distributed.barrier()
+
+
+def _are_several() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
