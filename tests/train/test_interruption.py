@@ -10,7 +10,12 @@ import torch
 
 from fusionvl import cli
 from fusionvl.train import run
-from fusionvl.train.checkpoints import check_room_for_checkpoints, checkpoint_size, last_complete_checkpoint
+from fusionvl.train.checkpoints import (
+    check_room_for_checkpoints,
+    checkpoint_size,
+    checkpoints,
+    last_complete_checkpoint,
+)
 from fusionvl.train.dataset import GroupedPositions, open_data
 from fusionvl.train.disk import UNFINISHED
 
@@ -96,18 +101,20 @@ class TestFullDisk:
         )
         with small_files(size - 1), pytest.raises(ValueError, match=told):
             run.train(one_stage, tmp_path / "full")
-        assert sorted(path.name for path in stage.iterdir() if path.is_dir()) == ["checkpoint-2"]
+        assert checkpoints(stage) == [stage / "checkpoint-2"]
+        assert not (stage / UNFINISHED).exists()
         run.train(one_stage, tmp_path / "full")
         assert_same(tmp_path / "whole", tmp_path / "full")
 
     def test_the_log(self, tmp_path, recipe_text, capsys):
         (tmp_path / "tiny.yaml").write_text(recipe_text)
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "samples.jsonl").symlink_to("/dev/full")
-        assert cli.main(["train", str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "out")]) == 2
+        arguments = ["train", str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "out")]
+        with small_files(10_000):  # more than the recipe, less than a tokenizer
+            assert cli.main(arguments) == 2
         told = capsys.readouterr().err
-        assert "samples.jsonl could not be written: No space left on device" in told
-        assert "the stage goes on from" in told
+        assert "could not be written: File too large" in told
+        assert "the stage goes on from its start" in told
+
 
     def test_a_stage_whose_checkpoints_do_not_fit_does_not_begin(self, tmp_path):
         enormous = torch.nn.Linear(10**9, 10**6, device="meta")
