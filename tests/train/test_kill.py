@@ -32,8 +32,9 @@ sys.exit(main(["train", recipe, "--output", folder]))
 
 
 @pytest.fixture
-def start():
+def start(monkeypatch):
     """Run the command in a process of its own, dead at its n-th file operation; returns how it ended."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the server would import what is installed
     context = multiprocessing.get_context("forkserver")  # imports once for all processes
     context.set_forkserver_preload(["fusionvl.train.run"])
 
