@@ -5,7 +5,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from fusionvl.train import run
 from fusionvl.train.config import Recipe, load_recipe
 
 
@@ -72,6 +71,7 @@ class KilledError(Exception):
 @pytest.fixture
 def train_until(monkeypatch):
     """Train until so many steps of a stage are done, and not a line of code further."""
+    from fusionvl.train import run  # takes seconds, and few tests need it
 
     def train(recipe, output, stage, steps):
         class KilledTrainer(run.FusionTrainer):

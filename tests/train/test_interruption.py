@@ -115,7 +115,6 @@ class TestFullDisk:
         assert "could not be written: File too large" in told
         assert "the stage goes on from its start" in told
 
-
     def test_a_stage_whose_checkpoints_do_not_fit_does_not_begin(self, tmp_path):
         enormous = torch.nn.Linear(10**9, 10**6, device="meta")
         check_room_for_checkpoints(enormous, tmp_path, to_come=0)
