@@ -26,6 +26,7 @@ from fusionvl.train.checkpoints import last_complete_checkpoint, save_model, ste
 from fusionvl.train.config import Recipe, StageConfig
 from fusionvl.train.dataset import MixtureConversations, open_data
 from fusionvl.train.held_out import AskHeldOut, held_out_samples
+from fusionvl.train.memory import MemoryReport
 from fusionvl.train.metrics import MetricsFile, forget_after, plot_metrics
 from fusionvl.train.model import freeze_and_describe
 from fusionvl.train.progress import Progress
@@ -82,6 +83,7 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
     first = recipe.stages.index(selected[0]) if selected else 0
     done = first + sum(1 for _ in takewhile(lambda each: run.result(each).is_dir(), selected))
     model, processor = _load(recipe, run.result(recipe.stages[done - 1])) if done else starting_point(recipe)
+    _check_num_latents(selected, model, processor)
     for each in selected[done - first :]:
         if not run.result(each).is_dir():
             _train_stage(run, each, model, processor)
@@ -115,6 +117,22 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
         )
     claim(output, recipe)
     return run
+
+
+def _check_num_latents(
+    stages: list[StageConfig], model: FusionForConditionalGeneration, processor: FusionProcessor
+) -> None:
+    for stage in stages:
+        if any(stage.num_latents) and not model.config.uses_latents:
+            raise ValueError(
+                f"Stage {stage.name}: num_latents is {stage.num_latents}, and the model has no interaction layers to "
+                f"read latent tokens: set num_latents: [0]"
+            )
+        for count in stage.num_latents:
+            try:
+                processor.check_num_latents(count)
+            except ValueError as error:
+                raise ValueError(f"Stage {stage.name}: {error}") from error
 
 
 def _load(recipe: Recipe, folder: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
@@ -167,6 +185,7 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
 
 def _callbacks(run: Run, stage: StageConfig, processor: FusionProcessor) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [Progress(stage.name), MetricsFile(run.output / "metrics.jsonl", stage.name)]
+    callbacks.append(MemoryReport(run.folder(stage) / "memory.json"))
     if run.recipe.held_out is not None:
         asking = AskHeldOut(
             run.held_out, run.recipe.held_out, processor, run.recipe.evaluate_every, run.output, stage.name
