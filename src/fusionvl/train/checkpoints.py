@@ -1,6 +1,7 @@
 """Checkpoints and results on disk: which one a run goes on from, and folders that appear whole or not at all.
 
-Knows the file system; knows no stages.
+A checkpoint of a stage with adapters holds what is trained and nothing else: the frozen weights are those that the
+stage starts from. Knows the file system; knows no stages.
 """
 
 import json
@@ -9,10 +10,15 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 
 logger = logging.getLogger(__name__)
+TRAINED_FILE = "trained.safetensors"
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
@@ -30,6 +36,32 @@ def last_complete_checkpoint(folder: Path) -> Path | None:
 def step_of(checkpoint: Path) -> int:
     """The step after which a checkpoint was written."""
     return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are not frozen."""
+    return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Write the weights that are not frozen."""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    save_file(trained_weights(model), checkpoint / TRAINED_FILE)
+
+
+def load_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Put weights that `save_trained` wrote back into a model.
+
+    Raises:
+        ValueError: When they are not the weights that the model trains.
+    """
+    found, expected = load_file(checkpoint / TRAINED_FILE), trained_weights(model)
+    if different := sorted(found.keys() ^ expected.keys()):
+        raise ValueError(
+            f"{checkpoint} holds {len(found)} weights and the stage trains {len(expected)}; {len(different)} are not "
+            f"in both: {different[:5]}"
+        )
+    model.load_state_dict(found, strict=False)
 
 
 def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:

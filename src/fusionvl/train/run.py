@@ -21,7 +21,8 @@ from fusionvl.data.sample import Sample
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
-from fusionvl.train.arguments import training_arguments
+from fusionvl.train.adapters import add_adapters, check_adapters, merge_adapters, save_adapter
+from fusionvl.train.arguments import computes_in_bfloat16, training_arguments
 from fusionvl.train.checkpoints import last_complete_checkpoint, save_model, step_of
 from fusionvl.train.config import Recipe, StageConfig
 from fusionvl.train.dataset import MixtureConversations, open_data
@@ -101,6 +102,7 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
     import_extra("matplotlib", extra="train", needed_for="the plot of a training run")
     if "tensorboard" in recipe.report_to:
         import_extra("tensorboard", extra="train", needed_for="report_to: [tensorboard]")
+    check_adapters(selected, computes_in_bfloat16(recipe))
     mixtures = {}
     for stage in selected:
         try:
@@ -146,6 +148,8 @@ def _train_stage(
 ) -> None:
     set_seed(run.recipe.seed)
     folder = run.folder(stage)
+    if stage.lora is not None:
+        add_adapters(model, stage.lora)
     conversations = _conversations(run, stage, processor)
     checkpoint = last_complete_checkpoint(folder)
     start_step = 0 if checkpoint is None else step_of(checkpoint)
@@ -166,6 +170,9 @@ def _train_stage(
     logger.info(freeze_and_describe(model, stage.learning_rates))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     plot_metrics(run.output / "metrics.jsonl")
+    if stage.lora is not None:
+        save_adapter(model, folder / "adapter")
+        merge_adapters(model)
     save_model(model, processor, run.result(stage))
 
 
