@@ -1,6 +1,7 @@
 """Checkpoints and results of a run: which one it goes on from, which are kept, how they are written.
 
-Knows their names: a folder that bears one is whole, see `disk.py`. Knows no stages.
+A folder that bears a checkpoint's name is whole, see `disk.py`. With adapters a checkpoint holds what is trained and
+nothing else: the frozen weights are those that the stage starts from. Knows no stages.
 """
 
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
 
+TRAINED_FILE = "trained.safetensors"
 KEPT = 2
 _PREFIX = "checkpoint-"
 
@@ -38,6 +41,32 @@ def discard_old_checkpoints(folder: Path) -> None:
     """Keep the newest few of a stage's checkpoints."""
     for checkpoint in checkpoints(folder)[:-KEPT]:
         discard(checkpoint)
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are not frozen."""
+    return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Write the weights that are not frozen."""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    save_file(trained_weights(model), checkpoint / TRAINED_FILE)
+
+
+def load_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Put weights that `save_trained` wrote back into a model.
+
+    Raises:
+        ValueError: When they are not the weights that the model trains.
+    """
+    found, expected = load_file(checkpoint / TRAINED_FILE), trained_weights(model)
+    if different := sorted(found.keys() ^ expected.keys()):
+        raise ValueError(
+            f"{checkpoint} holds {len(found)} weights and the stage trains {len(expected)}; {len(different)} are not "
+            f"in both: {different[:5]}"
+        )
+    model.load_state_dict(found, strict=False)
 
 
 def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:

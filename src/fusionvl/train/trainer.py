@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from fusionvl.train.checkpoints import discard_old_checkpoints
+from fusionvl.train.checkpoints import discard_old_checkpoints, load_trained, save_trained
 from fusionvl.train.config import StageConfig
 from fusionvl.train.dataset import MixtureConversations, NamingCollator
 from fusionvl.train.disk import UNFINISHED, written_whole
@@ -102,6 +102,19 @@ class FusionTrainer(Trainer):
             # Without one of its own it draws from torch's, and dropout after a resume is another.
             generator=torch.Generator(),
         )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Called for a checkpoint; beside adapters the frozen weights need not be in it."""
+        if self.stage.lora is None:
+            super()._save(output_dir, state_dict)
+        else:
+            save_trained(self.model, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.stage.lora is None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_trained(self.model, Path(resume_from_checkpoint))
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """The model's own loss; its terms are kept for the log.
