@@ -60,12 +60,6 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path, recipe):
     assert steps == [1, 2, 3, 4], "steps that were run twice stand in the log once"
 
 
-def test_several_processes_are_refused(tmp_path, recipe, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="one of 2"):
-        run.train(recipe, tmp_path / "out")
-
-
 def test_the_result_answers(tmp_path, recipe):
     folder = run.train(recipe, tmp_path / "out")
     engine = FusionEngine.from_pretrained(folder)

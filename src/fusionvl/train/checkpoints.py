@@ -9,8 +9,11 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
+
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
+from fusionvl.train.processes import rank, wait
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +35,26 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
-def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:
-    """Write model and processor; the folder appears whole or not at all."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+def save_model(
+    model: FusionForConditionalGeneration,
+    processor: FusionProcessor,
+    folder: Path,
+    state: dict[str, torch.Tensor] | None = None,
+) -> Path:
+    """Write model and processor; the folder appears whole or not at all. The first process writes, the others wait.
+
+    Args:
+        model: What is written.
+        processor: Its processor.
+        folder: Replaced if it is there.
+        state: The weights, if the model itself does not hold them whole.
+    """
+    if rank() == 0:
+        unfinished = folder.with_name(folder.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model.save_pretrained(unfinished, state_dict=state)
+        processor.save_pretrained(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+    wait()
     return folder

@@ -5,6 +5,7 @@ Knows stages and batches; the run around it is in `run.py`.
 
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from fusionvl.train.config import StageConfig
 from fusionvl.train.dataset import MixtureConversations
 from fusionvl.train.metrics import LOSS_TERMS
 from fusionvl.train.model import part_of
+from fusionvl.train.sharding import whole_state
+from fusionvl.train.training_state import load_state, save_state
 
 
 class FusionTrainer(Trainer):
@@ -27,6 +30,7 @@ class FusionTrainer(Trainer):
         start_step: The step it goes on after; 0 for a fresh start.
         conversations: What it trains on.
         collate: Samples -> a batch of the processor's outputs with labels.
+        sharded: Whether the model is sharded already, see `sharding.py`.
         **kwargs: As for `Trainer`.
     """
 
@@ -38,6 +42,7 @@ class FusionTrainer(Trainer):
         conversations: MixtureConversations,
         collate: Any,
         args: TrainingArguments,
+        sharded: bool = False,
         **kwargs: Any,
     ) -> None:
         self.stage = stage
@@ -46,6 +51,9 @@ class FusionTrainer(Trainer):
         self._terms: dict[str, list[float]] = defaultdict(list)
         super().__init__(args=args, train_dataset=conversations, data_collator=collate, **kwargs)
         self.remove_callback(PrinterCallback)  # the log has a file and a progress bar
+        # transformers' word for a model that places its weights and sums its gradients by itself. It is not said of
+        # the model, for Trainer knows no checkpoints of such a one; ours do.
+        self.is_distributed_loading_by_transformers = sharded
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one group per part and weight decay on matrices only."""
@@ -87,10 +95,12 @@ class FusionTrainer(Trainer):
         return DataLoader(
             self.train_dataset,
             batch_sampler=self.conversations.batches(
-                self.args.train_batch_size,
-                self.args.gradient_accumulation_steps,
+                self.stage.batch_size,
+                self.stage.gradient_accumulation,
                 num_steps=self.args.max_steps,
                 first_step=self.start_step,
+                rank=self.args.process_index,
+                processes=self.args.world_size,
             ),
             collate_fn=self.data_collator,
             num_workers=workers,
@@ -98,18 +108,55 @@ class FusionTrainer(Trainer):
         )
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """The model's own loss; its terms are kept for the log."""
+        """The model's own loss; its terms are kept for the log. A blank image goes through without weight."""
+        blank_image = inputs.pop("blank_image", False)
         outputs = model(**inputs)
         for term in LOSS_TERMS:
-            self._terms[term].append(float(outputs[term].detach()))
+            counts = term == "lm_loss" or not blank_image
+            self._terms[term].append(float(outputs[term].detach()) if counts else 0.0)
         if not math.isfinite(self._terms["lm_loss"][-1]):
             raise ValueError(f"The loss is not finite in step {self.state.global_step + 1}: {dict(outputs.items())}")
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+        loss = outputs.lm_loss + 0.0 * outputs.loss if blank_image else outputs.loss
+        return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each loss term since the last log line; positions, not epochs, say where a run stands."""
         logs.pop("epoch", None)
         if "loss" in logs and self._terms:
-            logs |= {term: sum(values) / len(values) for term, values in self._terms.items()}
+            means = [sum(values) / len(values) for values in self._terms.values()]
+            of_all = self.accelerator.reduce(torch.tensor(means, dtype=torch.float64, device=self.args.device), "mean")
+            logs |= dict(zip(self._terms, of_all.tolist(), strict=True))
             self._terms.clear()
         super().log(logs, start_time)
+
+    def whole_state(self) -> dict[str, torch.Tensor]:
+        """All trained weights, for the first process; every process must call."""
+        if self.is_deepspeed_enabled:
+            gathered: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.deepspeed)
+            return gathered
+        return whole_state(self.model)
+
+    # Checkpoints that any number of processes can go on from; DeepSpeed has its own.
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: in a checkpoint the weights stand beside the optimizer's state, results are written by the run."""
+
+    @property
+    def _plain_optimizer(self) -> torch.optim.Optimizer:
+        wrapper: Any = self.optimizer  # accelerate's
+        return wrapper.optimizer
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+        else:
+            save_state(Path(output_dir), self.model, self._plain_optimizer, self.lr_scheduler)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Nothing: the weights are loaded with the optimizer's state."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.is_deepspeed_enabled or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            load_state(Path(checkpoint), self.model, self._plain_optimizer, self.lr_scheduler)
