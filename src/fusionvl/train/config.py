@@ -229,6 +229,11 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if len(names) != len(set(names)):
             raise ValueError(f"Every stage of a recipe needs a name of its own, not {names}")
+        if self.save_every % self.log_every:
+            raise ValueError(
+                f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every}): a log line is a "
+                "mean since the line before, and a resumed run could not take it"
+            )
 
     def select_stages(self, name: str) -> list[StageConfig]:
         """The stages to run: the one of this name, or all of them for `all`.

@@ -9,6 +9,7 @@ With `--stage` a single stage is run, on the result of the one before.
 import logging
 from dataclasses import dataclass
 from itertools import takewhile
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -22,9 +23,16 @@ from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
 from fusionvl.train.arguments import computes_in_bfloat16, parallelism, training_arguments
-from fusionvl.train.checkpoints import last_complete_checkpoint, save_model, step_of
-from fusionvl.train.config import Recipe, StageConfig
+from fusionvl.train.checkpoints import (
+    check_room_for_checkpoints,
+    last_complete_checkpoint,
+    naming_what_is_kept,
+    save_model,
+    step_of,
+)
+from fusionvl.train.config import ModelFromParts, Recipe, StageConfig
 from fusionvl.train.dataset import MixtureConversations, open_data
+from fusionvl.train.disk import forget_unfinished, write_text
 from fusionvl.train.held_out import AskHeldOut, held_out_samples
 from fusionvl.train.metrics import MetricsFile, forget_after, plot_metrics
 from fusionvl.train.model import freeze_and_describe
@@ -83,10 +91,11 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
     run = _prepare(recipe, output, selected)
     first = recipe.stages.index(selected[0]) if selected else 0
     done = first + sum(1 for _ in takewhile(lambda each: run.result(each).is_dir(), selected))
-    model, processor = _load(recipe, run.result(recipe.stages[done - 1])) if done else starting_point(recipe)
+    model, processor = _load(recipe, run.result(recipe.stages[done - 1])) if done else _start(recipe, output)
     for each in selected[done - first :]:
         if not run.result(each).is_dir():
-            _train_stage(run, each, model, processor)
+            with naming_what_is_kept(run.folder(each)):
+                _train_stage(run, each, model, processor)
         model, processor = _load(recipe, run.result(each))
     if selected and selected[-1] is not recipe.stages[-1]:
         return run.result(selected[-1])
@@ -122,6 +131,16 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
     return run
 
 
+def _start(recipe: Recipe, output: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
+    """What the first stage starts from; a GGUF file is converted once for the whole run."""
+    if not isinstance(recipe.model, ModelFromParts) or recipe.model.gguf_file is None:
+        return starting_point(recipe)
+    converted = output / "start"
+    if not converted.is_dir():
+        save_model(*starting_point(recipe), converted)
+    return _load(recipe, converted)
+
+
 def _load(recipe: Recipe, folder: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
     model = load_model(str(folder), torch.float32)
     model.set_attn_implementation(recipe.model.attention)
@@ -134,6 +153,7 @@ def _train_stage(
     set_seed(run.recipe.seed)
     folder = run.folder(stage)
     conversations = _conversations(run, stage, processor)
+    forget_unfinished(folder)
     checkpoint = last_complete_checkpoint(folder)
     start_step = 0 if checkpoint is None else step_of(checkpoint)
     if rank() == 0:
@@ -161,6 +181,7 @@ def _train_stage(
     )
     _announce(stage, start_step)
     logger.info(parts)
+    check_room_for_checkpoints(model, folder, ceil((stage.max_steps - start_step) / run.recipe.save_every))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if rank() == 0:
         plot_metrics(run.output / "metrics.jsonl")
@@ -180,7 +201,7 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
         )
     wait()
     if rank() == 0:
-        recorded.write_text(mixture.fingerprint)
+        write_text(recorded, mixture.fingerprint)
     return MixtureConversations(mixture, processor, stage, folder / "quarantine.jsonl")
 
 

@@ -14,8 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from fusionvl.train.checkpoints import discard_old_checkpoints
 from fusionvl.train.config import StageConfig
-from fusionvl.train.dataset import MixtureConversations
+from fusionvl.train.dataset import MixtureConversations, NamingCollator
+from fusionvl.train.disk import UNFINISHED, written_whole
 from fusionvl.train.metrics import LOSS_TERMS
 from fusionvl.train.model import part_of
 from fusionvl.train.sharding import whole_state
@@ -49,6 +51,7 @@ class FusionTrainer(Trainer):
         self.start_step = start_step
         self.conversations = conversations
         self._terms: dict[str, list[float]] = defaultdict(list)
+        self._rows: list[str] = []  # of the step so far
         super().__init__(args=args, train_dataset=conversations, data_collator=collate, **kwargs)
         self.remove_callback(PrinterCallback)  # the log has a file and a progress bar
         # transformers' word for a model that places its weights and sums its gradients by itself. It is not said of
@@ -102,32 +105,69 @@ class FusionTrainer(Trainer):
                 rank=self.args.process_index,
                 processes=self.args.world_size,
             ),
-            collate_fn=self.data_collator,
+            collate_fn=NamingCollator(self.data_collator),
             num_workers=workers,
             persistent_workers=workers > 0,
+            # Without one of its own it draws from torch's, and dropout after a resume is another.
+            generator=torch.Generator(),
         )
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """The model's own loss; its terms are kept for the log. A blank image goes through without weight."""
-        blank_image = inputs.pop("blank_image", False)
+        """The model's own loss; its terms are kept for the log. A blank image goes through without weight.
+
+        Raises:
+            ValueError: When a term is not finite; with the batch's rows.
+        """
+        rows, blank_image = inputs.pop("rows"), inputs.pop("blank_image", False)
+        self._rows += rows
         outputs = model(**inputs)
-        for term in LOSS_TERMS:
-            counts = term == "lm_loss" or not blank_image
-            self._terms[term].append(float(outputs[term].detach()) if counts else 0.0)
-        if not math.isfinite(self._terms["lm_loss"][-1]):
-            raise ValueError(f"The loss is not finite in step {self.state.global_step + 1}: {dict(outputs.items())}")
+        terms = {term: float(outputs[term].detach()) for term in LOSS_TERMS}
+        if not all(map(math.isfinite, terms.values())):
+            named = ", ".join(f"{term} {value}" for term, value in terms.items())
+            raise ValueError(f"{self._step()}: the loss is not finite ({named}) on these rows: {', '.join(rows)}")
+        for term, value in terms.items():
+            self._terms[term].append(0.0 if blank_image and term != "lm_loss" else value)
         loss = outputs.lm_loss + 0.0 * outputs.loss if blank_image else outputs.loss
         return (loss, outputs) if return_outputs else loss
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Stop before the optimizer takes a step that no later one can undo."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not math.isfinite(norm):
+            raise ValueError(
+                f"{self._step()}: the loss is finite, the gradient is not (norm {float(norm)}), after these rows: "
+                f"{', '.join(self._rows)}"
+            )
+        self._rows.clear()
+        return norm
+
+    def _step(self) -> str:
+        return f"Stage {self.stage.name}, step {self.state.global_step + 1}"
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where Trainer writes a checkpoint; `_save_checkpoint` moves it to its place."""
+        return str(Path(self.args.output_dir, UNFINISHED))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint that appears whole or not at all, then remove old ones."""
+        with written_whole(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")):
+            super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            discard_old_checkpoints(Path(self.args.output_dir))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each loss term since the last log line; positions, not epochs, say where a run stands."""
-        logs.pop("epoch", None)
-        if "loss" in logs and self._terms:
-            means = [sum(values) / len(values) for values in self._terms.values()]
-            of_all = self.accelerator.reduce(torch.tensor(means, dtype=torch.float64, device=self.args.device), "mean")
-            logs |= dict(zip(self._terms, of_all.tolist(), strict=True))
-            self._terms.clear()
-        super().log(logs, start_time)
+        """Add the mean of each loss term since the last log line.
+
+        Left out is what an interruption would change: epochs (positions say where a run stands), and the sums over all
+        steps at the end, which count from the last start only.
+        """
+        if "loss" not in logs:
+            return
+        self.state.epoch = None
+        means = [sum(values) / len(values) for values in self._terms.values()]
+        of_all = self.accelerator.reduce(torch.tensor(means, dtype=torch.float64, device=self.args.device), "mean")
+        super().log(logs | dict(zip(self._terms, of_all.tolist(), strict=True)), start_time)
+        self._terms.clear()
 
     def whole_state(self) -> dict[str, torch.Tensor]:
         """All trained weights, for the first process; every process must call."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -24,8 +25,12 @@ _TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 def save_state(checkpoint: Path, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> None:
     """Write all three; every process must call."""
-    with _alone_or_not():
-        save(_state(model, optimizer, scheduler), checkpoint_id=checkpoint / _FOLDER)
+    try:
+        with _alone_or_not():
+            save(_state(model, optimizer, scheduler), checkpoint_id=checkpoint / _FOLDER)
+    except CheckpointException as error:  # torch's own kind, which is no Exception; inside are those of each process
+        failure, _ = next(iter(error.failures.values()))
+        raise failure from error
 
 
 def load_state(checkpoint: Path, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> None:
