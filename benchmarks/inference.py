@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from geometry import Geometry, Placement, build_fusion
-from measure import PeakMemory, Spread, Stages, count_operations, interleaved, matmul_peak, print_spreads, ratios
+from measure import Spread, Stages, count_operations, interleaved, matmul_peak, print_spreads, ratios
 from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
 from subjects import (
@@ -43,6 +43,8 @@ from subjects import (
     named_subjects,
     second,
 )
+
+from fusionvl.train.memory import PeakMemory
 
 VISION_PARTS = tuple(
     f"FusionForConditionalGeneration.model.{part}" for part in ("vision_tower", "vision_to_text", "text_to_vision")

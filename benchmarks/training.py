@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from geometry import Geometry, Placement
-from measure import PeakMemory, Spread, count_operations, interleaved, matmul_peak, print_spreads, ratios
+from measure import Spread, count_operations, interleaved, matmul_peak, print_spreads, ratios
 from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
 from training_subjects import (
@@ -38,6 +38,8 @@ from training_subjects import (
     fusion_subjects,
     llava_subjects,
 )
+
+from fusionvl.train.memory import KeptForBackward, PeakMemory, expected_bytes
 
 LARGE_VOCABULARY = 128256  # Llama 3's
 EXACT = 1e-4  # float32: relative difference of losses and gradient norms that rounding explains
@@ -70,6 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     report["steps"] = print_steps(subjects, results, options)
     report["ratios"] = print_ratios("STEP", results, COMPARED)
     report["mfu"] = print_mfu(subjects, results, place)
+    report["held"] = print_held(subjects)
     report["memory"] = print_memory("PEAK MEMORY", tuple(subjects), place, arguments)
     del subjects
     report["large_vocabulary"] = large_vocabulary(geometry, place, options, arguments)
@@ -170,6 +173,21 @@ def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) 
         for name in names:
             table[name] = operations / min(run.whole for run in results[name]) / peak
             print(f"{name:<60}{table[name]:>12.3f}")
+    return table
+
+
+def print_held(subjects: dict[str, Subject]) -> dict[str, dict[str, int]]:
+    print("\nMEMORY HELD by kind, MiB", flush=True)
+    table = {}
+    for name, subject in subjects.items():
+        progress(f"memory by kind: {name}")
+        kept = KeptForBackward(subject.model)
+        subject.loss()
+        table[name] = expected_bytes(subject.model) | {"kept for the backward pass": kept.bytes}
+    kinds = table[OURS].keys()
+    print(f"{'':<34}" + "".join(f"{kind:>28}" for kind in kinds))
+    for name, held in table.items():
+        print(f"{name:<34}" + "".join(f"{held[kind] / 2**20:>28.1f}" for kind in kinds))
     return table
 
 

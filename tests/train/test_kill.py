@@ -64,10 +64,10 @@ def test_killed_in_the_middle_of_file_operations(tmp_path, recipe, start, assert
 def members(session: int) -> list[str]:
     """Command lines of the living processes of a session."""
     found = []
-    for process in Path("/proc").iterdir():
+    for process in Path("/proc").glob("[0-9]*"):
         try:
             state, _, _, own = (process / "stat").read_text().rpartition(")")[2].split()[:4]
-        except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError):
             continue
         if int(own) == session and state != "Z":
             found.append((process / "cmdline").read_text())
@@ -82,12 +82,14 @@ def test_no_process_outlives_a_killed_run(tmp_path, recipe_text):
     command = [sys.executable, "-m", "fusionvl", "train", str(tmp_path / "endless.yaml"), "--output", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL) as process:
-        log = tmp_path / "metrics.jsonl"
-        while process.poll() is None and not (log.exists() and log.stat().st_size):
-            time.sleep(0.05)
-        assert process.poll() is None
-        assert len(members(process.pid)) > 1, "a worker prepares batches"
-        process.kill()
+        try:
+            log = tmp_path / "metrics.jsonl"
+            while process.poll() is None and not (log.exists() and log.stat().st_size):
+                time.sleep(0.05)
+            assert process.poll() is None
+            assert len(members(process.pid)) > 1, "a worker prepares batches"
+        finally:
+            process.kill()
     deadline = time.monotonic() + 60
     while members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.2)

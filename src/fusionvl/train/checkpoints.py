@@ -1,6 +1,6 @@
 """Checkpoints and results of a run: which one it goes on from, which are kept, how they are written.
 
-Knows their names: a folder that bears one is whole, see `disk.py`. Knows no stages.
+A folder that bears a checkpoint's name is whole, see `disk.py`. What is in one: `training_state.py`. Knows no stages.
 """
 
 from collections.abc import Iterator
@@ -39,6 +39,11 @@ def discard_old_checkpoints(folder: Path) -> None:
     """Keep the newest few of a stage's checkpoints."""
     for checkpoint in checkpoints(folder)[:-KEPT]:
         discard(checkpoint)
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are not frozen."""
+    return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def save_model(

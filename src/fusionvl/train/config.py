@@ -74,6 +74,35 @@ class HeldOut:
 
 
 @dataclass
+class Lora:
+    """Low-rank adapters: the weights under them are frozen, adapters learn at the rate of their part.
+
+    All projections of the decoder get them, and nothing else of the decoder is trained. Parts without adapters are
+    trained in full, or frozen, as their learning rates say.
+
+    Attributes:
+        rank: Width of an adapter.
+        alpha: What an adapter computes is scaled by `alpha / rank`.
+        dropout: Share of an adapter's inputs that are dropped.
+        mapping: Whether `vision_to_text` and `text_to_vision` get adapters instead of being trained in full.
+        interaction_layers: Whether the interaction layers do.
+        base: How the decoder's projections are held under their adapters; `nf4` is QLoRA.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    mapping: bool = False
+    interaction_layers: bool = False
+    base: Literal["float32", "bfloat16", "nf4"] = "float32"
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts that get adapters."""
+        return ["decoder", *["mapping"] * self.mapping, *["interaction_layers"] * self.interaction_layers]
+
+
+@dataclass
 class StageConfig:
     """One training stage (paper, section 4): what it sees, how long, and how fast each part learns.
 
@@ -91,6 +120,7 @@ class StageConfig:
         adam_beta2: Decay of AdamW's second moment; 0.999 is usual, less follows quick changes better.
         max_grad_norm: Gradients are clipped to this norm.
         max_length: Most tokens of a row; conversations are cut at whole turns.
+        lora: Adapters to train in place of the decoder; None trains all of every part.
     """
 
     name: str
@@ -106,12 +136,19 @@ class StageConfig:
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     max_length: int = 4096
+    lora: Lora | None = None
 
     def __post_init__(self) -> None:
         if 0 in self.num_latents and len(set(self.num_latents)) > 1:
             raise ValueError(
                 f"Stage {self.name}: num_latents {self.num_latents} mixes 0, which leaves the interaction layers out, "
                 f"with other counts; processes that train together must all run all layers"
+            )
+        frozen = [part for part in self.lora.parts if not getattr(self.learning_rates, part)] if self.lora else []
+        if frozen:
+            raise ValueError(
+                f"Stage {self.name}: adapters learn at the rate of their part, and that of {' and '.join(frozen)} is "
+                f"0: set learning_rates.{frozen[0]}, or leave its adapters out"
             )
 
     def passes_of_each(self, processes: int) -> int:

@@ -17,7 +17,7 @@ from torch import distributed
 UNFINISHED = "unfinished"
 # safetensors tells the system's reason as text, a data loader's worker passes on the text alone.
 _REASONS = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-_TORCH_WRITER = "inline_container"  # where torch.save fails; it does not pass on the reason
+_TORCH_WRITERS = ("inline_container", "iostream error")  # where torch.save fails; it does not pass on the reason
 
 
 class CannotWriteError(ValueError):
@@ -46,7 +46,7 @@ def writing(path: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str | None:
     """Why a file could not be written, None when the error tells of something else."""
     if isinstance(error, RuntimeError):
-        return "torch could not write a file" if _TORCH_WRITER in str(error) else None
+        return "torch could not write a file" if any(place in str(error) for place in _TORCH_WRITERS) else None
     return next((reason for reason in _REASONS if reason in str(error)), None)
 
 

@@ -22,6 +22,7 @@ from fusionvl.data.sample import Sample
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
+from fusionvl.train.adapters import add_adapters, check_adapters, merge_adapters, save_adapter
 from fusionvl.train.arguments import computes_in_bfloat16, parallelism, training_arguments
 from fusionvl.train.checkpoints import (
     check_room_for_checkpoints,
@@ -34,6 +35,7 @@ from fusionvl.train.config import ModelFromParts, Recipe, StageConfig
 from fusionvl.train.dataset import MixtureConversations, open_data
 from fusionvl.train.disk import forget_unfinished, write_text
 from fusionvl.train.held_out import AskHeldOut, held_out_samples
+from fusionvl.train.memory import MemoryReport
 from fusionvl.train.metrics import MetricsFile, forget_after, plot_metrics
 from fusionvl.train.model import freeze_and_describe
 from fusionvl.train.processes import all_processes, meet, rank, wait, world_size
@@ -92,6 +94,7 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
     first = recipe.stages.index(selected[0]) if selected else 0
     done = first + sum(1 for _ in takewhile(lambda each: run.result(each).is_dir(), selected))
     model, processor = _load(recipe, run.result(recipe.stages[done - 1])) if done else _start(recipe, output)
+    _check_num_latents(selected, model, processor)
     for each in selected[done - first :]:
         if not run.result(each).is_dir():
             with naming_what_is_kept(run.folder(each)):
@@ -109,9 +112,15 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
         import_extra("deepspeed", extra="deepspeed", needed_for=f"parallel={recipe.parallel}")
     if "tensorboard" in recipe.report_to:
         import_extra("tensorboard", extra="train", needed_for="report_to: [tensorboard]")
+    check_adapters(selected, computes_in_bfloat16(recipe))
     mixtures = {}
     for stage in selected:
         stage.passes_of_each(world_size())
+        if stage.lora is not None and parallelism(recipe) not in ("none", "ddp"):
+            raise ValueError(
+                f"Stage {stage.name}: adapters cannot be merged into weights that {world_size()} processes share as "
+                f"{parallelism(recipe)}: set parallel=ddp"
+            )
         try:
             mixtures[stage.name] = open_data(stage.data, recipe.seed)
         except ValueError as error:
@@ -129,6 +138,22 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
         claim(output, recipe)
     wait()
     return run
+
+
+def _check_num_latents(
+    stages: list[StageConfig], model: FusionForConditionalGeneration, processor: FusionProcessor
+) -> None:
+    for stage in stages:
+        if any(stage.num_latents) and not model.config.uses_latents:
+            raise ValueError(
+                f"Stage {stage.name}: num_latents is {stage.num_latents}, and the model has no interaction layers to "
+                f"read latent tokens: set num_latents: [0]"
+            )
+        for count in stage.num_latents:
+            try:
+                processor.check_num_latents(count)
+            except ValueError as error:
+                raise ValueError(f"Stage {stage.name}: {error}") from error
 
 
 def _start(recipe: Recipe, output: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
@@ -152,6 +177,8 @@ def _train_stage(
 ) -> None:
     set_seed(run.recipe.seed)
     folder = run.folder(stage)
+    if stage.lora is not None:
+        add_adapters(model, stage.lora)
     conversations = _conversations(run, stage, processor)
     forget_unfinished(folder)
     checkpoint = last_complete_checkpoint(folder)
@@ -185,6 +212,10 @@ def _train_stage(
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if rank() == 0:
         plot_metrics(run.output / "metrics.jsonl")
+    if stage.lora is not None:
+        if rank() == 0:
+            save_adapter(model, folder / "adapter")
+        merge_adapters(model)
     save_model(model, processor, run.result(stage), None if world_size() == 1 else trainer.whole_state())
     unset_hf_deepspeed_config()  # as long as it is set, ZeRO-3 takes apart every model that is loaded
 
@@ -207,6 +238,7 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
 
 def _callbacks(run: Run, stage: StageConfig, processor: FusionProcessor) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [Progress(stage.name), MetricsFile(run.output / "metrics.jsonl", stage.name)]
+    callbacks.append(MemoryReport(run.folder(stage) / "memory.json"))
     if run.recipe.held_out is not None:
         asking = AskHeldOut(
             run.held_out, run.recipe.held_out, processor, run.recipe.evaluate_every, run.output, stage.name

@@ -25,12 +25,8 @@ _TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 def save_state(checkpoint: Path, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> None:
     """Write all three; every process must call."""
-    try:
-        with _alone_or_not():
-            save(_state(model, optimizer, scheduler), checkpoint_id=checkpoint / _FOLDER)
-    except CheckpointException as error:  # torch's own kind, which is no Exception; inside are those of each process
-        failure, _ = next(iter(error.failures.values()))
-        raise failure from error
+    with _alone_or_not():
+        save(_state(model, optimizer, scheduler), checkpoint_id=checkpoint / _FOLDER)
 
 
 def load_state(checkpoint: Path, model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> None:
@@ -44,13 +40,19 @@ def load_state(checkpoint: Path, model: nn.Module, optimizer: Optimizer, schedul
 
 def _state(model: nn.Module, optimizer: Optimizer, scheduler: LambdaLR) -> dict[str, Any]:
     weights, optimizer_state = get_state_dict(model, optimizer, options=_TRAINED)
+    # Of a frozen weight that is tied, torch leaves out one name only.
+    trained = {name for name, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad}
+    weights = {name: weight for name, weight in weights.items() if name in trained}
     return {"model": weights, "optimizer": optimizer_state, "scheduler": scheduler}
 
 
 @contextmanager
 def _alone_or_not() -> Iterator[None]:
-    """One process is as good as several, and what a kill left in the folder may be overwritten: no warnings."""
+    """One process is as good as several: no warning. A failure is raised as the process that failed raised it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        warnings.filterwarnings("ignore", message="Detected an existing checkpoint")
-        yield
+        try:
+            yield
+        except CheckpointException as error:  # torch's own kind, which is no Exception; inside are those of processes
+            failure, _ = next(iter(error.failures.values()))
+            raise failure from error

@@ -1,0 +1,1 @@
+"""Writes data sets. Knows samples as they are on disk, and no model."""
