@@ -71,7 +71,9 @@ class AskHeldOut(TrainerCallback):
         """Ask when it is time."""
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
-        answers = self._answers(kwargs["model"])
+        answers = self._answers(kwargs["model"])  # in every process: a sharded model computes in all or none
+        if not state.is_world_process_zero:
+            return
         asked = list(zip(self.samples, answers, strict=True))
         where = {"stage": self.stage, "step": state.global_step}
         accuracy = sum(answer == sample.turns[0].answer for sample, answer in asked) / len(asked)
