@@ -29,6 +29,8 @@ class FusionCollator:
         num_latents: the counts to draw from, all equally likely.
         seed: of the draw.
         max_length: tokens a row may have; later turns of longer conversations are left out.
+        pad_to_multiple_of: rows and guides are padded to a multiple of this: fewer different lengths, each of which
+            takes memory of its own.
         blank_images: whether a batch of text alone gets one more row, a blank image without labels, and the entry
             `blank_image`: processes that train together wait for each other in every layer, so all must run all.
     """
@@ -37,6 +39,7 @@ class FusionCollator:
     num_latents: Sequence[int] = (4, 16, 36, 64, 144)
     seed: int = 0
     max_length: int | None = None
+    pad_to_multiple_of: int = 1
     blank_images: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class FusionCollator:
     def _encode(self, samples: Sequence[Mapping[str, Any]], num_latents: int) -> BatchFeature:
         conversations = [_with_image(sample["messages"], sample.get("image")) for sample in samples]
         options = {"return_labels": True, "padding_side": "right", "num_latents": num_latents}
+        options["pad_to_multiple_of"] = self.pad_to_multiple_of
         if self.max_length is not None:
             options["max_length"] = self.max_length
         return self.processor.apply_chat_template(

@@ -46,6 +46,7 @@ from fusionvl.train.starting_point import starting_point
 from fusionvl.train.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
+ROW_MULTIPLE = 16  # memory grows with the number of different lengths, see docs/log.md
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ def _train_stage(
             num_latents=stage.num_latents,
             seed=run.recipe.seed,
             max_length=stage.max_length,
+            pad_to_multiple_of=ROW_MULTIPLE,
             blank_images=True,
         ),
         callbacks=_callbacks(run, stage, processor),
