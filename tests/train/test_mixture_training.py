@@ -108,9 +108,9 @@ def test_data_that_cannot_work_stops_the_run_before_its_first_stage(tmp_path, mi
 
 def test_an_over_long_sample_stops_the_run_when_told_to(tmp_path, mixed):
     mixed = replace(mixed, stages=mixed.stages[1:])
-    mixed.stages[0].max_length = 40
+    mixed.stages[0].max_length = 48
     mixed.stages[0].data.faults = FaultPolicy(on_over_long="error")
-    with pytest.raises(ValueError, match=r"over-long sample: rows, row \d+ \(id 'id-\d+'\): .*40"):
+    with pytest.raises(ValueError, match=r"over-long sample: rows, row \d+ \(id 'id-\d+'\): .*48"):
         run.train(mixed, tmp_path / "out")
 
 
