@@ -1,4 +1,6 @@
 import json
+import resource
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -100,3 +102,19 @@ def assert_same():
         assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
 
     return check
+
+
+@pytest.fixture
+def small_files():
+    """Within the block no file may grow beyond a size: what happens on writing is what happens on a full disk."""
+
+    @contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

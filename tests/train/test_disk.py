@@ -2,9 +2,7 @@
 
 import errno
 import os
-import resource
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,17 +22,6 @@ def small_disk(tmp_path):
         pytest.skip("this user may not mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
-
-
-@contextmanager
-def small_files(size):
-    """No file may grow beyond a size: what happens on writing is what happens on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def write_text(path):
@@ -62,7 +49,7 @@ class TestFullDisk:
         assert (small_disk / "kept" / "file").read_text() == "old"
         assert os.listdir(small_disk) == ["kept"], "what was half written takes no room"
 
-    def test_limited_file_size(self, tmp_path, write):
+    def test_limited_file_size(self, tmp_path, write, small_files):
         with (
             small_files(1_000_000),
             pytest.raises(disk.CannotWriteError, match="new could not be written"),
@@ -89,7 +76,7 @@ def test_other_errors_pass_unchanged(tmp_path, error):
     assert os.listdir(tmp_path) == []
 
 
-def test_a_text_file_is_replaced_whole(tmp_path):
+def test_a_text_file_is_replaced_whole(tmp_path, small_files):
     path = tmp_path / "recipe.yaml"
     disk.write_text(path, "old")
     with small_files(3), pytest.raises(disk.CannotWriteError, match=r"recipe\.yaml could not be written"):

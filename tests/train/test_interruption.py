@@ -1,8 +1,6 @@
 """Runs that end early: they go on to the same log and weights, or say in one sentence what is to be done."""
 
-import resource
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -23,17 +21,6 @@ from fusionvl.train.disk import UNFINISHED
 @pytest.fixture
 def one_stage(recipe):
     return replace(recipe, stages=recipe.stages[:1])
-
-
-@contextmanager
-def small_files(size):
-    """No file may grow beyond a size: what happens on writing is what happens on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class TestGoingOn:
@@ -105,7 +92,7 @@ class TestFullDisk:
         run.train(one_stage, tmp_path / "full")
         assert_same(tmp_path / "whole", tmp_path / "full")
 
-    def test_the_log(self, tmp_path, recipe_text, capsys):
+    def test_the_log(self, tmp_path, recipe_text, capsys, small_files):
         (tmp_path / "tiny.yaml").write_text(recipe_text)
         arguments = ["train", str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "out")]
         with small_files(10_000):  # more than the recipe, less than a tokenizer
