@@ -75,7 +75,9 @@ class TestGoingOn:
 
 
 class TestFullDisk:
-    def test_the_last_checkpoint_is_kept_and_the_same_command_goes_on(self, tmp_path, one_stage, assert_same):
+    def test_the_last_checkpoint_is_kept_and_the_same_command_goes_on(
+        self, tmp_path, one_stage, assert_same, small_files
+    ):
         run.train(one_stage, tmp_path / "whole")
         shutil.copytree(tmp_path / "whole", tmp_path / "full")
         stage = tmp_path / "full" / "stage-1"
