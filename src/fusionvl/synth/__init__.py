@@ -1,0 +1,1 @@
+"""The data engine: from captions to described, drawn and questioned pictures. Knows no FUSION model."""
