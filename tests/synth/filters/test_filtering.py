@@ -10,6 +10,7 @@ from PIL import Image
 
 from fusionvl.cli import main
 from fusionvl.data.mixture import open_mixture
+from fusionvl.synth.datasheet import write_datasheet
 from fusionvl.synth.filter_quality import UNTOUCHED, as_table, measure_filters, spoil_rows
 from fusionvl.synth.filtering import filter_run, score_rows, sound_rows
 from fusionvl.synth.filters.asking import ModelError
@@ -187,8 +188,6 @@ def test_the_whole_way_by_commands(runs, capsys):
     Image.new("RGB", (128, 128)).save(runs.folder / rows[3].image)
     rows[5] = rows[5].rejected("broken JSON twice")
     folder = str(runs.write(rows))
-    assert main(["synth", "inspect", folder]) == 0
-    assert "Nothing is selected yet" in capsys.readouterr().out
     assert main(["synth", "select", folder]) == 2
     assert "run: fusionvl synth filter" in capsys.readouterr().err
     assert main(["synth", "filter", folder]) == 0
@@ -220,6 +219,15 @@ def test_the_whole_way_by_commands(runs, capsys):
     assert main(["synth", "filter", folder, "--filters", "rules"]) == 0
     assert main(["synth", "measure-filters", folder, "--each", "2", "--filters", "rules", "images"]) == 0
     assert "precision" in capsys.readouterr().out
+
+
+def test_datasheet_of_a_run_that_nothing_was_asked_about_yet(runs):
+    folder = runs.write(runs.rows(2), shards=1)
+    text = write_datasheet(folder, folder / "sheet")
+    assert "2 rows, 2 of them sound, with 4 questions and 2 images. Nothing is selected yet." in text
+    assert "`fusionvl synth filter DIR`" in text
+    (folder / "images" / "00000" / f"{runs.rows(1)[0].id}.jpg").unlink()
+    write_datasheet(folder, folder / "sheet")
 
 
 def test_faulty_command_lines(runs, capsys):
