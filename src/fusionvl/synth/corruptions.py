@@ -152,25 +152,27 @@ def _always_a(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
     )
 
 
+# Worded as models word such things, not as rules.py looks for them: what it misses is to be seen in the table.
+_LEAKS = (
+    "The description says:", "As described,", "Based on the given description,", "According to the text,",
+    "The caption does not say more than that it is", "From the written description one can tell:",
+    "In the provided caption it is", "It was described as", "The scene description calls it",
+)  # fmt: skip
+_REFUSALS = (
+    "I'm sorry, but I cannot see the image.", "As an AI, I have no way to know.", "The answer is not mentioned.",
+    "This cannot be determined from what is given.", "I don't have enough information.", "Unclear.",
+    "There is no way to tell from this alone.", "Sorry, I can't help with that.", "Not specified.",
+)  # fmt: skip
+
+
 def _leaked(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
     if draws.random() < 0.5:
         return replace(turn, question=f"According to the caption, {turn.question[0].lower()}{turn.question[1:]}")
-    start = draws.choice(["The description says:", "As described,", "Based on the given description,"])
-    return replace(turn, answer=f"{start} {turn.answer}")
+    return replace(turn, answer=f"{draws.choice(_LEAKS)} {turn.answer}")
 
 
 def _refusal(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
-    return replace(
-        turn,
-        answer=draws.choice(
-            [
-                "I'm sorry, but I cannot see the image.",
-                "As an AI, I have no way to know.",
-                "This cannot be determined from what is given.",
-                "The answer is not mentioned.",
-            ]
-        ),
-    )
+    return replace(turn, answer=draws.choice(_REFUSALS))
 
 
 def _marker(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:

@@ -120,7 +120,7 @@ def _answers(rows: Sequence[Row]) -> dict[str, Counter[str]]:
 
 def _answer_table(rows: Sequence[Row]) -> str:
     lines = [
-        (kind, len(own), ", ".join(f"{answer} {count}" for answer, count in own.most_common(_ANSWERS)))
+        (kind, len(own), ", ".join(f"{answer} ({count})" for answer, count in own.most_common(_ANSWERS)))
         for kind, own in _answers(rows).items()
         if own
     ]

@@ -17,7 +17,7 @@ from fusionvl.synth.rows import Row
 
 _COLUMNS = 4
 _TOP = 10
-_SHOWN_TURNS = 3
+_LINES = 9  # of a conversation, below its image
 
 
 def draw_kinds(path: Path, counts: Mapping[str, Mapping[str, int]]) -> None:
@@ -71,7 +71,8 @@ def draw_answers(path: Path, answers: Mapping[str, Counter[str]]) -> None:
 def draw_examples(path: Path, rows: Sequence[Row], folder: Path) -> None:
     """Images with their first questions and answers."""
     lines = max(1, -(-len(rows) // _COLUMNS))
-    figure = _figure(3.2 * _COLUMNS, 4.2 * lines)
+    figure = _figure(3.2 * _COLUMNS, 4.4 * lines, layout="none")
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.06 / lines, bottom=0.26 / lines, wspace=0.04, hspace=0.42)
     for number, row in enumerate(rows, start=1):
         axes = figure.add_subplot(lines, _COLUMNS, number)
         axes.set_axis_off()
@@ -86,11 +87,9 @@ def draw_examples(path: Path, rows: Sequence[Row], folder: Path) -> None:
 
 
 def _conversation(row: Row) -> str:
-    said = [text for turn in row.turns[:_SHOWN_TURNS] for text in (f"Q: {turn.question}", f"A: {turn.answer}")]
-    more = len(row.turns) - _SHOWN_TURNS
-    return "\n".join(
-        [*(textwrap.fill(textwrap.shorten(text, 160), 58) for text in said)] + [f"(+{more})"] * (more > 0)
-    )
+    said = [text for turn in row.turns for text in (f"Q: {turn.question}", f"A: {turn.answer}")]
+    lines = [line for text in said for line in textwrap.wrap(text, 58)]
+    return "\n".join(lines if len(lines) <= _LINES else [*lines[: _LINES - 1], "..."])
 
 
 def _plain(text: str) -> str:
@@ -98,6 +97,6 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _figure(width: float, height: float) -> Any:
+def _figure(width: float, height: float, layout: str = "constrained") -> Any:
     figures = import_extra("matplotlib.figure", extra="synth", needed_for="the plots of a datasheet")
-    return figures.Figure(figsize=(width, height), layout="constrained")
+    return figures.Figure(figsize=(width, height), layout=layout)

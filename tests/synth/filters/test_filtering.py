@@ -155,11 +155,11 @@ def test_filters_find_what_was_spoiled(runs):
     found = {each.name: each for each in measure_filters(spoiled, target, NEEDS_NO_MODEL, Models())}
     for name in ("rules", "images", "duplicates"):
         assert found[name].precision == 1, as_table(spoiled, list(found.values()))
-        assert found[name].recall > 0.9, as_table(spoiled, list(found.values()))
+        assert found[name].recall > 0.8, as_table(spoiled, list(found.values()))
     assert found["rules"].found["wrong count"] == 0, "a rule cannot know"
     table = as_table(spoiled, list(found.values())).splitlines()
     assert table[0].split() == ["corruption", "rows", *NEEDS_NO_MODEL]
-    assert next(line for line in table if line.startswith("leaked caption")).split()[2:] == ["4", "*4", ".", ".", "."]
+    assert next(line for line in table if line.startswith("empty answer")).split()[2:] == ["4", "*4", ".", ".", "."]
 
 
 def test_closed_book_finds_wrong_answers(runs):
