@@ -1,1 +1,1 @@
-"""The data engine: from captions to described, drawn and questioned pictures. Knows no FUSION model."""
+"""Writes data sets. Knows samples as they are on disk, and no model."""
