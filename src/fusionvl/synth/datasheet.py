@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionvl.synth.datasheet_plots import draw_answers, draw_examples, draw_kinds, draw_lengths
+from fusionvl.synth.filtering import kinds_of
 from fusionvl.synth.filters.balance import SEPARATOR, score_balance
 from fusionvl.synth.row_files import finished_rows
 from fusionvl.synth.rows import Row
@@ -67,10 +68,7 @@ def _kept(folder: Path, sound: Sequence[Row]) -> set[str] | None:
     if not (folder / SELECTION_FILE).is_file():
         return None
     table = read_scores(folder)
-    kinds = {row.id: row.kind for row in sound}
-    if set(kinds) != set(table.ids):
-        raise ValueError(f"{folder}: {len(table.ids)} scored rows, {len(kinds)} in the run; score and select again")
-    return set(recorded_selection(folder, table, [kinds[name] for name in table.ids]).kept)
+    return set(recorded_selection(folder, table, kinds_of(table, sound, folder)).kept)
 
 
 def _summary(rows: Sequence[Row], sound: Sequence[Row], kept: set[str] | None) -> str:

@@ -91,14 +91,13 @@ def _filter(options: argparse.Namespace) -> None:
 
 
 def _select(options: argparse.Namespace) -> None:
-    from fusionvl.synth.filtering import sound_rows
+    from fusionvl.synth.filtering import kinds_of, sound_rows
     from fusionvl.synth.scores import read_scores
     from fusionvl.synth.selection import select, write_selection
 
     table = read_scores(options.folder)
     rules = _rules(options)
-    kinds = {row.id: row.kind for row in sound_rows(options.folder)}
-    selection = select(table, [kinds[name] for name in table.ids], rules)
+    selection = select(table, kinds_of(table, sound_rows(options.folder), options.folder), rules)
     record = write_selection(options.folder, table, rules, selection)
     print(f"{record['kept']:,} of {record['rows']:,} rows kept")
     for name, count in record["dropped_by"].items():

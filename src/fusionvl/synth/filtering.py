@@ -15,7 +15,7 @@ from fusionvl.synth.row_files import finished_rows
 from fusionvl.synth.rows import Row
 from fusionvl.synth.scores import SCORES_FILE, ScoreJournal, ScoreTable, read_scores
 
-_PIECE_ROWS = 256
+_PIECE_ROWS = 64  # what a costly filter may lose when it is stopped
 
 
 def filter_run(folder: Path, names: Sequence[str], models: Models) -> ScoreTable:
@@ -55,6 +55,21 @@ def sound_rows(folder: Path) -> list[Row]:
     if not sound:
         raise ValueError(f"{folder}: none of its {len(rows)} finished rows has the status 'ok'")
     return sound
+
+
+def kinds_of(table: ScoreTable, rows: Sequence[Row], folder: Path) -> list[str]:
+    """The kinds of scored rows, in the order of their scores.
+
+    Raises:
+        ValueError: If the scores are of other rows than these.
+    """
+    kinds = {row.id: row.kind for row in rows}
+    if kinds.keys() != set(table.ids):
+        raise ValueError(
+            f"{folder}: {len(table.ids)} rows are scored, {len(kinds)} are in the run and not all are the same;"
+            f" run: fusionvl synth filter {folder}"
+        )
+    return [kinds[name] for name in table.ids]
 
 
 def score_rows(

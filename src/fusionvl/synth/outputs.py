@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from fusionvl.data.extras import import_extra
 from fusionvl.data.llava import to_record, write_llava
 from fusionvl.data.sample import Sample, Turn
-from fusionvl.synth.filtering import sound_rows
+from fusionvl.synth.filtering import kinds_of, sound_rows
 from fusionvl.synth.filters.choices import as_asked
 from fusionvl.synth.rows import Row
 from fusionvl.synth.scores import read_scores
@@ -73,12 +73,7 @@ def export_selection(folder: Path, output: Path, form: Format) -> Path:
     """
     rows = sound_rows(folder)
     table = read_scores(folder)
-    kinds = {row.id: row.kind for row in rows}
-    if set(table.ids) != set(kinds):
-        raise ValueError(
-            f"{folder}: {len(table.ids)} scored rows, {len(kinds)} in the run; run: fusionvl synth filter {folder}"
-        )
-    kept = set(recorded_selection(folder, table, [kinds[name] for name in table.ids]).kept)
+    kept = set(recorded_selection(folder, table, kinds_of(table, rows, folder)).kept)
     provenance = {
         name: json.loads((folder / name).read_text(encoding="utf-8"))
         for name in (RUN_FILE, SELECTION_FILE)

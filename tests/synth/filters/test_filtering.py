@@ -87,6 +87,16 @@ def test_journal_with_a_torn_line_loses_that_line_only(tmp_path):
     assert ScoreJournal(tmp_path, "judge", {"model": "n"}).known("a") is None
 
 
+def test_scores_of_other_rows_are_refused(runs, capsys):
+    rows = runs.rows(6)
+    folder = runs.write(rows[:4])
+    filter_run(folder, ["rules"], Models())
+    runs.write(rows)
+    for action in ("select", "export"):
+        assert main(["synth", action, str(folder)]) == 2
+        assert "4 rows are scored, 6 are in the run" in capsys.readouterr().err
+
+
 def test_unknown_filter_or_missing_model(runs):
     folder = runs.write(runs.rows(2))
     with pytest.raises(ValueError, match="no filter 'rulez', only rules, images"):

@@ -15,7 +15,7 @@ from fusionvl.synth.filters.asking import Message, ModelError
 
 
 class LocalModel:
-    """Answers requests one at a time, greedily.
+    """Answers requests one at a time, greedily; on the GPU if there is one.
 
     Args:
         model: A generating model of transformers.
@@ -24,7 +24,9 @@ class LocalModel:
     """
 
     def __init__(self, model: Any, processor: Any, max_new_tokens: int = 32) -> None:
-        self._model = model.eval()
+        import torch
+
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._processor = processor
         self._max_new_tokens = max_new_tokens
         self._free = asyncio.Lock()

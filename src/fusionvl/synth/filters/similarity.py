@@ -20,7 +20,7 @@ _BATCH = 16
 
 
 class Similarity:
-    """Scores rows with one model.
+    """Scores rows with one model, on the GPU if there is one.
 
     Args:
         model: Hub name or folder of a CLIP or SigLIP model with its processor.
@@ -31,10 +31,12 @@ class Similarity:
     """
 
     def __init__(self, model: str) -> None:
+        import torch
         from transformers import AutoModel, AutoProcessor
 
         self._processor: Any = AutoProcessor.from_pretrained(model, backend="pil")
         self._model: Any = AutoModel.from_pretrained(model).eval()
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         if not hasattr(self._model, "get_text_features") or not hasattr(self._model, "get_image_features"):
             raise ValueError(
                 f"{model}: {type(self._model).__name__} does not embed images and texts; give CLIP or SigLIP"
@@ -61,11 +63,12 @@ class Similarity:
 
         # SigLIP was trained on padded texts only.
         inputs = self._processor(images=images, text=texts, padding="max_length", truncation=True, return_tensors="pt")
+        inputs = inputs.to(self._model.device)
         pixels = inputs.pop("pixel_values")
         with torch.inference_mode():
             image = self._model.get_image_features(pixel_values=pixels).pooler_output
             text = self._model.get_text_features(**inputs).pooler_output
-        cosines: NDArray[np.float32] = torch.nn.functional.cosine_similarity(image, text).float().numpy()
+        cosines: NDArray[np.float32] = torch.nn.functional.cosine_similarity(image, text).float().cpu().numpy()
         return cosines
 
 
