@@ -6,7 +6,7 @@ it is made of, and every seed from its id, so a row is the same whoever makes it
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 Status = Literal["open", "ok", "error", "rejected"]
@@ -71,6 +71,14 @@ class Row:
     output_tokens: int = 0
     truth: dict[str, Any] | None = None
     split: str = "train"
+
+    def failed(self, reason: str) -> "Row":
+        """The row as an error: a step could not be carried out."""
+        return replace(self, status="error", reason=reason)
+
+    def rejected(self, reason: str) -> "Row":
+        """The row as rejected: what a step brought is no good."""
+        return replace(self, status="rejected", reason=reason)
 
     def to_json(self) -> str:
         """The row as one line, without the line's end."""
