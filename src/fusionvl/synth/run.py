@@ -9,13 +9,19 @@ from pathlib import Path
 
 from fusionvl.synth.captions import open_captions
 from fusionvl.synth.fuse import Fuse
+from fusionvl.synth.image_diffusion import DiffusionStep
 from fusionvl.synth.manifest import claim
 from fusionvl.synth.plan import Plan
 from fusionvl.synth.procedural import SceneStep
-from fusionvl.synth.progress import Progress, Tally
-from fusionvl.synth.recipe import Procedural, SynthRecipe, Template
+from fusionvl.synth.progress import Price, Progress, Tally
+from fusionvl.synth.prompts import Prompts
+from fusionvl.synth.recipe import Diffusion, Endpoint, LocalModel, Procedural, SynthRecipe, Template
 from fusionvl.synth.runner import Runner
 from fusionvl.synth.steps import Step
+from fusionvl.synth.text import TextBackend
+from fusionvl.synth.text_endpoint import EndpointModel
+from fusionvl.synth.text_local import LocalLanguageModel
+from fusionvl.synth.text_steps import DescribeStep, QuestionStep
 
 
 def synthesize(
@@ -46,9 +52,10 @@ def synthesize(
     """
     plan = plan_of(recipe)
     shards = range(share[0], plan.shards, share[1])
-    claim(folder, recipe, {}, accept_changed)
+    prompts = Prompts(recipe.language, None if recipe.prompts is None else Path(recipe.prompts))
+    claim(folder, recipe, prompts.hashes, accept_changed)
     progress = Progress(sum(map(plan.rows_in, shards)), Tally(), shown=show_progress)
-    steps = build_steps(recipe, folder)
+    steps = build_steps(recipe, folder, prompts)
     runner = Runner(
         folder,
         plan,
@@ -77,20 +84,40 @@ def plan_of(recipe: SynthRecipe) -> Plan:
     return Plan(recipe.source, recipe.split, recipe.seed, recipe.rows, recipe.shard_size, captions)
 
 
-def build_steps(recipe: SynthRecipe, folder: Path) -> Sequence[Step]:
-    """The steps a recipe chose."""
+def build_steps(recipe: SynthRecipe, folder: Path, prompts: Prompts) -> Sequence[Step]:
+    """The steps a recipe chose.
+
+    Raises:
+        ModuleNotFoundError: When something is not installed that a step needs.
+    """
     steps: list[Step] = []
     if isinstance(recipe.describe, Template):
-        from fusionvl.synth.scenes import make_scene
-
-        drawn = recipe.images if isinstance(recipe.images, Procedural) else None
-        steps.append(
-            SceneStep(
-                folder,
-                make_scene,
-                with_turns=isinstance(recipe.questions, Template),
-                size=drawn.size if drawn else None,
-                processes=drawn.processes if drawn else 1,
-            )
-        )
+        steps.append(_scene_step(recipe, folder))
+    else:
+        steps.append(DescribeStep(_text_backend(recipe.describe), prompts, _price(recipe.describe)))
+    if not isinstance(recipe.questions, Template):
+        steps.append(QuestionStep(_text_backend(recipe.questions), prompts, _price(recipe.questions)))
+    if isinstance(recipe.images, Diffusion):
+        steps.append(DiffusionStep(folder, recipe.images))
     return steps
+
+
+def _scene_step(recipe: SynthRecipe, folder: Path) -> SceneStep:
+    from fusionvl.synth.scenes import make_scene
+
+    drawn = recipe.images if isinstance(recipe.images, Procedural) else None
+    return SceneStep(
+        folder,
+        make_scene,
+        with_turns=isinstance(recipe.questions, Template),
+        size=drawn.size if drawn else None,
+        processes=drawn.processes if drawn else 1,
+    )
+
+
+def _text_backend(settings: Endpoint | LocalModel) -> TextBackend:
+    return EndpointModel(settings) if isinstance(settings, Endpoint) else LocalLanguageModel(settings)
+
+
+def _price(settings: Endpoint | LocalModel) -> Price:
+    return settings.price if isinstance(settings, Endpoint) else Price()
