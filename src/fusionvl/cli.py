@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusionvl import __version__
+from fusionvl.synth.commands import add_synth_commands
 
 if TYPE_CHECKING:
     from fusionvl.engine import FusionEngine
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--processes", type=_positive, default=1)
     verify.add_argument("--seed", type=int, default=0, help="of the strategy random:N")
     verify.set_defaults(run=_verify)
+
+    add_synth_commands(commands.add_parser("synth", help="make training data"))
 
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")

@@ -1,7 +1,11 @@
-"""A run of 120 rows and two steps, for a test to kill: `run_to_kill.py FOLDER`; writes a line as each request begins."""
+"""`run_to_kill.py FOLDER`: a run of 120 rows and two steps, for a test to kill; writes a line per request.
+
+A second argument is the largest size a file may reach.
+"""
 
 import asyncio
 import os
+import resource
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +38,8 @@ class Slow:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    if len(sys.argv) > 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     steps = [Slow(folder, "description"), Slow(folder, "finish_reason")]
     runner = Runner(
         folder, PLAN, steps, fuse=Fuse(FuseSettings()), progress=Progress(120, Tally(), shown=False), concurrency=8

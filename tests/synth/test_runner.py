@@ -19,6 +19,7 @@ from fusionvl.synth.runner import Runner
 from fusionvl.synth.shard import OpenShard
 
 PLAN = Plan("test", "train", 0, {"SynthColor": 13, "MultiChoice": 8}, shard_size=5)
+SRC = str(Path(__file__).parents[2] / "src")
 RUN_TO_KILL = Path(__file__).with_name("run_to_kill.py")
 
 
@@ -196,18 +197,16 @@ def test_a_journal_of_another_plan_is_told(tmp_path):
         run(tmp_path, Describe())
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_moments_nothing_is_lost_or_made_twice(tmp_path, seed):
-    """The run under test writes down when each request begins; a started process is killed until one ends by itself."""
-    draw = random.Random(seed)
-    command = [sys.executable, RUN_TO_KILL, tmp_path]
-    kills = 0
+def test_killed_at_random_moments_nothing_is_lost_or_made_twice(tmp_path):
+    """A started process is killed, three times, after some more of its requests have begun."""
+    draw, kills, log = random.Random(), 0, tmp_path / "requests.log"
     while True:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "src"})
-        if kills < 5:
-            begun = lines(tmp_path / "requests.log")
-            goal = begun + draw.randrange(1, 40)
-            while lines(tmp_path / "requests.log") < goal and process.poll() is None:
+        process = subprocess.Popen(
+            [sys.executable, RUN_TO_KILL, tmp_path], stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": SRC}
+        )
+        if kills < 3:
+            goal = lines(log) + draw.randrange(1, 60)
+            while lines(log) < goal and process.poll() is None:
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
@@ -215,12 +214,12 @@ def test_killed_at_random_moments_nothing_is_lost_or_made_twice(tmp_path, seed):
             break
         kills += 1
     assert process.returncode == 0, errors.decode()
-    assert kills >= 3
+    assert kills == 3
     rows = list(finished_rows(tmp_path))
     assert len(rows) == len({row.id for row in rows}) == 120
     assert all(row.status == "ok" and row.description == f"of {row.id}" for row in rows)
     # 120 rows of two steps; every kill repeats at most the eight requests that were in flight.
-    assert 240 <= lines(tmp_path / "requests.log") <= 240 + 8 * kills
+    assert 240 <= lines(log) <= 240 + 8 * kills
 
 
 def lines(path):
@@ -229,14 +228,14 @@ def lines(path):
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path):
     """A limit on file sizes fails a write half way, as a full disk does."""
-    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000));"
-    program = f"{limited} import runpy, sys; sys.argv[1:] = [{str(tmp_path)!r}]; runpy.run_path({str(RUN_TO_KILL)!r}, run_name='__main__')"
-    environment = os.environ | {"PYTHONPATH": "src"}
-    stopped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    environment = os.environ | {"PYTHONPATH": SRC}
+    command = [sys.executable, RUN_TO_KILL, tmp_path]
+    stopped = subprocess.run([*command, "3000"], capture_output=True, text=True, env=environment)
     assert stopped.returncode == 1
     assert "Nothing is lost: free the disk and run again" in stopped.stderr
-    kept = sum(path.read_text().count("\n") for path in tmp_path.glob("shards/*.jsonl"))
-    assert kept > 3
-    subprocess.run([sys.executable, RUN_TO_KILL, tmp_path], check=True, env=environment)
+    journal = shard_path(tmp_path, 0, ".jsonl").read_text()
+    assert journal.count("\n") > 3
+    assert journal.endswith("\n")
+    subprocess.run(command, check=True, env=environment)
     assert len({row.id for row in finished_rows(tmp_path)}) == 120
     assert lines(tmp_path / "requests.log") <= 240 + 8

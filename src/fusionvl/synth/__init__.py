@@ -1,1 +1,1 @@
-"""The data engine: captions to described, drawn and questioned pictures (paper, section 3.4). Knows no FUSION model."""
+"""The data engine: from captions to described, drawn and questioned pictures. Knows no FUSION model."""

@@ -199,7 +199,7 @@ def description_answer(kind: Kind) -> type[DescriptionAnswer]:
     return TwoDescriptions if kind.pictures == 2 else Description
 
 
-class Faulty(Exception):
+class AnswerError(Exception):
     """An answer that does not fit; says what is wrong with it, for the model to repair and for the row's reason."""
 
 
@@ -207,19 +207,19 @@ def parse(text: str, answer: type[Answer]) -> Any:
     """An answer from its text, which may have something around the JSON, as models like to add.
 
     Raises:
-        Faulty: When there is no such JSON in it.
+        AnswerError: When there is no such JSON in it.
     """
     if not text.strip():
-        raise Faulty("the answer is empty")
+        raise AnswerError("the answer is empty")
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
-        raise Faulty("the answer holds no JSON object")
+        raise AnswerError("the answer holds no JSON object")
     try:
         return answer.model_validate(json.loads(text[start : end + 1], strict=False))
     except json.JSONDecodeError as error:
-        raise Faulty(f"the answer is no valid JSON: {error}") from error
+        raise AnswerError(f"the answer is no valid JSON: {error}") from error
     except ValidationError as error:
-        raise Faulty("the answer does not fit: " + "; ".join(map(_told, error.errors()[:3]))) from error
+        raise AnswerError("the answer does not fit: " + "; ".join(map(_told, error.errors()[:3]))) from error
 
 
 def _told(fault: Any) -> str:

@@ -19,7 +19,7 @@ from fusionvl.synth.image_files import encode, keep_image
 from fusionvl.synth.progress import Price
 from fusionvl.synth.recipe import Diffusion
 from fusionvl.synth.rows import Row, seed_of
-from fusionvl.synth.workers import Workers, WorkFailed
+from fusionvl.synth.workers import WorkError, Workers
 
 _STEP = "image"
 _FLAT = 8  # largest difference of any channel, in 256 levels, within an image that shows nothing
@@ -36,10 +36,6 @@ class DrawRequest:
 
     prompt: str
     seed: int
-
-
-Draw = Callable[[DrawRequest], Any]
-"""Awaits the image of a request."""
 
 
 class DiffusionStep:
@@ -79,7 +75,7 @@ class DiffusionStep:
             row = replace(row, attempts=row.attempts + 1, seeds=row.seeds | {name: seed})
             try:
                 image = await self._workers(DrawRequest(prompt, seed))
-            except WorkFailed as error:
+            except WorkError as error:
                 return row.failed(f"{name}: {error}"), None
             if not is_flat(image):
                 return row, image
@@ -144,5 +140,5 @@ def _draw(settings: Diffusion, pipeline: Any, requests: Sequence[DrawRequest]) -
         arguments["guidance_scale"] = settings.guidance
     # On the CPU on purpose: the same noise whatever the device.
     generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
-    images: list[Image.Image] = pipeline([request.prompt for request in requests], generator=generators, **arguments).images
-    return images
+    prompts = [request.prompt for request in requests]
+    return list(pipeline(prompts, generator=generators, **arguments).images)

@@ -15,7 +15,7 @@ from PIL import Image
 from fusionvl.synth.image_files import encode, keep_image
 from fusionvl.synth.progress import Price
 from fusionvl.synth.rows import Row, SynthTurn, seed_of
-from fusionvl.synth.workers import Workers, WorkFailed
+from fusionvl.synth.workers import WorkError, Workers
 
 _BATCH = 8
 _STEP = "scene"
@@ -99,11 +99,9 @@ class SceneStep:
         row = replace(row, attempts=row.attempts + 1, seeds=row.seeds | {_STEP: seed})
         try:
             reply = await self._workers(SceneRequest(row.id, row.kind, seed, row.split, self._size))
-        except WorkFailed as error:
+        except WorkError as error:
             return row.failed(f"scene: {error}")
-        row = replace(
-            row, description=reply.description, truth=reply.truth, models=row.models | {_STEP: "procedural"}
-        )
+        row = replace(row, description=reply.description, truth=reply.truth, models=row.models | {_STEP: "procedural"})
         if self._with_turns:
             row = replace(row, turns=reply.turns)
         if reply.image is not None:

@@ -1,8 +1,8 @@
 """The prompts: one versioned text file per kind and step, filled with what a row knows.
 
 A file is `STEP/KIND.v1.txt`; the newest version is used. A folder of the user's own replaces files of the same step
-and kind. What varies between rows of one kind (viewpoint, light, number, place of the right option) is drawn by the row's seed, so that a
-language model does not describe the same picture over and over. Knows no backend.
+and kind. What varies between rows of one kind (viewpoint, light, number, place of the right option) is drawn by the
+row's seed, so that a language model does not describe the same picture over and over. Knows no backend.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ STEPS = ("describe", "questions")
 _OURS = Path(__file__).parent / "prompt_texts"
 _FILE = re.compile(r"(?P<name>\w+)\.v(?P<version>\d+)")
 _VIEWPOINTS = (
-    "seen from eye level", "seen from slightly above", "seen from straight above", "a close-up", "seen from a distance",
-    "seen from a low angle",
+    "seen from eye level", "seen from slightly above", "seen from straight above", "a close-up",
+    "seen from a distance", "seen from a low angle",
 )  # fmt: skip
 _LIGHTS = (
     "soft morning light", "bright midday sun", "an overcast sky", "warm evening light", "indoor lamplight",
@@ -102,7 +102,9 @@ class Prompts:
             Template(prompt.user).substitute(known)
         except (KeyError, ValueError) as error:
             fields = ", ".join(f"${name}" for name in known)
-            raise ValueError(f"{path}: {error} cannot be filled in; a prompt may hold {fields}, and $$ for $") from error
+            raise ValueError(
+                f"{path}: {error} cannot be filled in; a prompt may hold {fields}, and $$ for $"
+            ) from error
         return prompt
 
 

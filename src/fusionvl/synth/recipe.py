@@ -17,11 +17,8 @@ from fusionvl.synth.progress import Price
 Split = Literal["train", "held-out"]
 
 
-def _operational(default: Any) -> Any:
-    """A field that no row depends on: it may change between two sessions of a run."""
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata={"operational": True})
-    return field(default=default, metadata={"operational": True})
+# Of a field that no row depends on: it may change between two sessions of a run.
+_OPERATIONAL = {"operational": True}
 
 
 @dataclass
@@ -54,14 +51,14 @@ class Endpoint:
     """
 
     model: str
-    base_urls: list[str] = _operational(["https://api.openai.com/v1"])
-    api_key_variable: str = _operational("OPENAI_API_KEY")
+    base_urls: list[str] = field(default_factory=lambda: ["https://api.openai.com/v1"], metadata=_OPERATIONAL)
+    api_key_variable: str = field(default="OPENAI_API_KEY", metadata=_OPERATIONAL)
     temperature: float = 0.9
     max_tokens: int = 1024
     json_schema: bool = True
-    timeout: float = _operational(120.0)
-    retries: int = _operational(5)
-    price: Price = field(default_factory=Price, metadata={"operational": True})
+    timeout: float = field(default=120.0, metadata=_OPERATIONAL)
+    retries: int = field(default=5, metadata=_OPERATIONAL)
+    price: Price = field(default_factory=Price, metadata=_OPERATIONAL)
     kind: Literal["endpoint"] = "endpoint"
 
 
@@ -85,8 +82,8 @@ class LocalModel:
     temperature: float = 0.9
     max_tokens: int = 1024
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    devices: list[str] = _operational(["cpu"])
-    batch_size: int = _operational(1)
+    devices: list[str] = field(default_factory=lambda: ["cpu"], metadata=_OPERATIONAL)
+    batch_size: int = field(default=1, metadata=_OPERATIONAL)
     kind: Literal["local"] = "local"
 
 
@@ -101,7 +98,7 @@ class Procedural:
     """
 
     size: int = 384
-    processes: int = _operational(1)
+    processes: int = field(default=1, metadata=_OPERATIONAL)
     kind: Literal["procedural"] = "procedural"
 
 
@@ -128,9 +125,9 @@ class Diffusion:
     steps: int | None = None
     guidance: float | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    devices: list[str] = _operational(["cuda:0"])
-    batch_size: int = _operational(1)
-    offload: bool = _operational(False)
+    devices: list[str] = field(default_factory=lambda: ["cuda:0"], metadata=_OPERATIONAL)
+    batch_size: int = field(default=1, metadata=_OPERATIONAL)
+    offload: bool = field(default=False, metadata=_OPERATIONAL)
     kind: Literal["diffusion"] = "diffusion"
 
 
@@ -175,8 +172,8 @@ class SynthRecipe:
     language: str = "English"
     prompts: str | None = None
     shard_size: int = 1000
-    concurrency: int = _operational(64)
-    fuse: FuseSettings = field(default_factory=FuseSettings, metadata={"operational": True})
+    concurrency: int = field(default=64, metadata=_OPERATIONAL)
+    fuse: FuseSettings = field(default_factory=FuseSettings, metadata=_OPERATIONAL)
 
     def __post_init__(self) -> None:
         from_scenes = isinstance(self.describe, Template)

@@ -1,7 +1,7 @@
 """Finished shards: parquet files of rows, which appear whole or not at all.
 
-What differs from kind to kind (seeds, prompts, models, facts) is kept as JSON text, so all files have the same columns.
-Knows no journals and no steps. Needs pyarrow.
+What differs from kind to kind (seeds, prompts, models, facts) is kept as JSON text, so that all files have the same
+columns. Knows no journals and no steps. Needs pyarrow.
 """
 
 import json
@@ -98,7 +98,7 @@ def _schema(pyarrow: Any) -> Any:
     )
     texts = ("id", "kind", "caption", "description", "image", "status", "reason", "finish_reason", "split", *_AS_JSON)
     numbers = ("attempts", "input_tokens", "output_tokens")
-    columns = {name: text for name in texts} | {name: number for name in numbers} | {"turns": pyarrow.list_(turn)}
+    columns = dict.fromkeys(texts, text) | dict.fromkeys(numbers, number) | {"turns": pyarrow.list_(turn)}
     return pyarrow.schema(sorted(columns.items()))
 
 

@@ -1,6 +1,6 @@
 """Carries rows through their steps: so many at once, each step written down as soon as it is done.
 
-Killed at any moment, a run loses at most what was in flight, and goes on from there. Knows no backend: steps are given.
+Killed at any moment, a run loses at most what was in flight, and goes on from there. Knows no backend but its steps.
 """
 
 import asyncio
@@ -115,5 +115,5 @@ class Runner:
 def _stop(error: Exception, folder: Path) -> Exception:
     """What a user is told; an error of ours stays as it is."""
     if isinstance(error, OSError):
-        return ValueError(f"Cannot write into {folder}: {error}. Nothing is lost: free the disk and run again to go on")
+        return ValueError(f"Cannot write into {folder}: {error}. Nothing is lost: free the disk and run again")
     return error

@@ -70,7 +70,7 @@ class OpenShard:
         except BaseException:
             self._lock.release()
             raise
-        self.finished = Counter(row.status for row in rows if row.status != "open")
+        self.finished: Counter[str] = Counter(row.status for row in rows if row.status != "open")
         self.open_rows = deque(row for row in rows if row.status == "open")
         self._left = len(self.open_rows)
 

@@ -12,7 +12,7 @@ from fusionvl.synth.rows import Row
 class Step(Protocol):
     """One step of making a row.
 
-    Whatever may go wrong with one row is said in the row it returns (`Row.failed`, `Row.rejected`). It raises only what
+    Whatever goes wrong with one row is said in the row it returns (`Row.failed`, `Row.rejected`). It raises only what
     concerns every row: a ValueError for wrong settings or credentials, an OSError for a disk that is full.
 
     Attributes:

@@ -48,7 +48,7 @@ class TextReply:
     attempts: int = 1
 
 
-class RequestFailed(Exception):
+class RequestError(Exception):
     """A request got no answer.
 
     Args:
@@ -68,7 +68,7 @@ class TextBackend(Protocol):
         """Answer a request.
 
         Raises:
-            RequestFailed: When this request got no answer.
+            RequestError: When this request got no answer.
             ValueError: When no request would: a wrong key, an unknown model.
         """
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fusionvl.data.extras import import_extra
 from fusionvl.synth.recipe import Endpoint
-from fusionvl.synth.text import RequestFailed, TextReply, TextRequest
+from fusionvl.synth.text import RequestError, TextReply, TextRequest
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 60.0
@@ -77,7 +77,7 @@ class EndpointModel:
                 server.in_flight -= 1
             if isinstance(answer, _Trouble):
                 if not answer.passes or attempt > self._settings.retries:
-                    raise RequestFailed(f"{server.url}: {answer.reason}", attempt)
+                    raise RequestError(f"{server.url}: {answer.reason}", attempt)
                 await self._wait(server, answer, attempt)
                 continue
             server.failures = 0
@@ -151,7 +151,7 @@ class EndpointModel:
             server.rests_until = max(server.rests_until, time.monotonic() + pause)
             pause = 0.0 if len(self._servers) > 1 else pause
         # Never all at once: a server that has just come back would be knocked over again.
-        await asyncio.sleep(pause + random.uniform(0, _FIRST_PAUSE))  # noqa: S311
+        await asyncio.sleep(pause + random.uniform(0, _FIRST_PAUSE))
 
 
 def _retry_after(header: str) -> float | None:

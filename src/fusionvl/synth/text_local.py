@@ -11,8 +11,8 @@ from typing import Any
 
 from fusionvl.data.extras import locate
 from fusionvl.synth.recipe import LocalModel
-from fusionvl.synth.text import RequestFailed, TextReply, TextRequest
-from fusionvl.synth.workers import Workers, WorkFailed
+from fusionvl.synth.text import RequestError, TextReply, TextRequest
+from fusionvl.synth.workers import WorkError, Workers
 
 
 class LocalLanguageModel:
@@ -31,8 +31,8 @@ class LocalLanguageModel:
         """Answer a request."""
         try:
             return await self._workers(request)
-        except WorkFailed as error:
-            raise RequestFailed(str(error)) from error
+        except WorkError as error:
+            raise RequestError(str(error)) from error
 
     def close(self) -> None:
         """End the workers."""

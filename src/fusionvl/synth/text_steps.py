@@ -7,12 +7,12 @@ row. Knows no backend but by its contract.
 from dataclasses import replace
 from typing import Any
 
-from fusionvl.synth.answers import QUESTIONS, Answer, Faulty, description_answer, parse
+from fusionvl.synth.answers import QUESTIONS, Answer, AnswerError, description_answer, parse
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.progress import Price
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.rows import Row, seed_of
-from fusionvl.synth.text import Messages, RequestFailed, TextBackend, TextRequest
+from fusionvl.synth.text import Messages, RequestError, TextBackend, TextRequest
 
 
 class DescribeStep:
@@ -97,7 +97,7 @@ async def ask(
         request = TextRequest(messages, seed, answer_type.__name__, answer_type.model_json_schema())
         try:
             reply = await backend.complete(request)
-        except RequestFailed as error:
+        except RequestError as error:
             return replace(row, attempts=row.attempts + error.attempts).failed(f"{step}: {error}"), None
         row = replace(
             row,
@@ -109,12 +109,12 @@ async def ask(
         )
         try:
             return row, parse(reply.text, answer_type)
-        except Faulty as error:
+        except AnswerError as error:
             fault = f"{error} (cut off at the token limit)" if reply.finish_reason == "length" else str(error)
             messages = _with_repair(messages, reply.text, prompts.repair(fault))
     return row.rejected(f"{step}: {fault}"), None
 
 
 def _with_repair(messages: Messages, text: str, repair: str) -> Messages:
-    """The conversation with the faulty answer and the request to repair it; an empty answer leaves nothing to repair."""
+    """The conversation with the faulty answer and the request to repair it; of an empty answer, as it was."""
     return (*messages, ("assistant", text), ("user", repair)) if text.strip() else messages

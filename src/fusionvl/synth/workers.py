@@ -21,7 +21,7 @@ Compute = Callable[[Sequence[Request]], list[Reply]]
 """Answers a batch of requests, in order."""
 
 
-class WorkFailed(Exception):
+class WorkError(Exception):
     """A request could not be carried out; says why in one sentence."""
 
 
@@ -34,7 +34,9 @@ class Workers(Generic[Request, Reply]):
         batch_size: Most requests of a batch.
     """
 
-    def __init__(self, build: Callable[[str], Compute[Request, Reply]], devices: Sequence[str], batch_size: int) -> None:
+    def __init__(
+        self, build: Callable[[str], Compute[Request, Reply]], devices: Sequence[str], batch_size: int
+    ) -> None:
         # A fresh process: a forked one would inherit locks of threads, and CUDA does not survive a fork.
         spawn = multiprocessing.get_context("spawn")
         self._idle = [
@@ -50,7 +52,7 @@ class Workers(Generic[Request, Reply]):
         """Have a request answered.
 
         Raises:
-            WorkFailed: When computing the answer raised an error.
+            WorkError: When computing the answer raised an error.
             ValueError: When a worker could not start, or died.
         """
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -79,7 +81,7 @@ class Workers(Generic[Request, Reply]):
         try:
             replies = await loop.run_in_executor(process, _answer, [request for request, _ in batch])
         except BrokenProcessPool as error:
-            replies = [ValueError(f"A worker process could not start or was killed (out of memory?): {error}")] * len(batch)
+            replies = [ValueError(f"A worker process ended (out of memory?): {error}")] * len(batch)
         finally:
             self._idle.append(process)
         for (_, answer), reply in zip(batch, replies, strict=True):
@@ -102,7 +104,9 @@ def _begin(build: Callable[[str], Compute[Any, Any]], device: str) -> None:
     try:
         _compute = build(device)
     except (ValueError, OSError, RuntimeError, ImportError) as error:  # told with the first request, not as a crash
-        _no_start = error if isinstance(error, ValueError | ImportError) else ValueError(f"{type(error).__name__}: {error}")
+        _no_start = (
+            error if isinstance(error, ValueError | ImportError) else ValueError(f"{type(error).__name__}: {error}")
+        )
 
 
 def _end_with_parent() -> None:
@@ -121,4 +125,4 @@ def _answer(requests: list[Any]) -> list[Any]:
     except (ValueError, RuntimeError, OSError, ArithmeticError, LookupError) as error:
         if len(requests) > 1:  # one bad request must not spoil the others of its batch
             return [reply for request in requests for reply in _answer([request])]
-        return [WorkFailed(f"{type(error).__name__}: {error}".splitlines()[0])]
+        return [WorkError(f"{type(error).__name__}: {error}".splitlines()[0])]
