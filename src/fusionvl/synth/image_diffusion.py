@@ -118,7 +118,7 @@ def load(settings: Diffusion, device: str) -> Callable[[Sequence[DrawRequest]], 
     diffusers = import_extra("diffusers", extra="synth", needed_for="Drawing with a text-to-image model")
     try:
         pipeline = diffusers.AutoPipelineForText2Image.from_pretrained(
-            settings.model, torch_dtype=getattr(torch, settings.dtype)
+            settings.model, dtype=getattr(torch, settings.dtype)
         )
     except (OSError, ValueError) as error:
         raise ValueError(f"{settings.model} cannot be loaded as a text-to-image pipeline: {error}") from error

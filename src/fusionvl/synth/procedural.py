@@ -121,3 +121,8 @@ def _made(make: MakeScene, request: SceneRequest) -> SceneReply:
     scene = make(request.id, request.kind, request.seed, request.split)
     image = None if request.size is None else encode(scene.draw(request.size))
     return SceneReply(scene.description, tuple(scene.turns), scene.truth, image)
+
+
+def make_scene(row: str, kind: str, seed: int, split: str) -> Scene:
+    """The renderer's scene of a row."""
+    raise NotImplementedError

@@ -12,7 +12,7 @@ from fusionvl.synth.fuse import Fuse
 from fusionvl.synth.image_diffusion import DiffusionStep
 from fusionvl.synth.manifest import claim
 from fusionvl.synth.plan import Plan
-from fusionvl.synth.procedural import SceneStep
+from fusionvl.synth.procedural import SceneStep, make_scene
 from fusionvl.synth.progress import Price, Progress, Tally
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Endpoint, LocalModel, Procedural, SynthRecipe, Template
@@ -103,8 +103,6 @@ def build_steps(recipe: SynthRecipe, folder: Path, prompts: Prompts) -> Sequence
 
 
 def _scene_step(recipe: SynthRecipe, folder: Path) -> SceneStep:
-    from fusionvl.synth.scenes import make_scene
-
     drawn = recipe.images if isinstance(recipe.images, Procedural) else None
     return SceneStep(
         folder,

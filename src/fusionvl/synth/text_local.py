@@ -120,8 +120,8 @@ def _draw_by_row(seeds: Sequence[int], temperature: float) -> Callable[[Any, Any
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def draw(_ids: Any, scores: Any) -> Any:
-        uniform = torch.stack([torch.rand(scores.shape[-1], generator=generator) for generator in generators])
-        noise = -torch.log(-torch.log(uniform.clamp(min=1e-20)).clamp(min=1e-20))
+        times = torch.stack([torch.empty(scores.shape[-1]).exponential_(generator=one) for one in generators])
+        noise = -times.clamp(min=torch.finfo(times.dtype).tiny).log()
         return scores.float() / temperature + noise.to(scores.device)
 
     return draw
