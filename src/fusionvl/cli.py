@@ -226,8 +226,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _scenes(options: argparse.Namespace) -> None:
-    from fusionvl.synth.kinds import KINDS
-    from fusionvl.synth.scene_folder import write_scenes
+    from fusionvl.synth.scenes.kinds import KINDS
+    from fusionvl.synth.scenes.scene_folder import write_scenes
 
     mixture = write_scenes(
         options.output,
@@ -242,7 +242,7 @@ def _scenes(options: argparse.Namespace) -> None:
 
 
 def _sheet(options: argparse.Namespace) -> None:
-    from fusionvl.synth.contact_sheet import folder_sheet
+    from fusionvl.synth.scenes.contact_sheet import folder_sheet
 
     path = options.output or options.folder / "sheet.png"
     folder_sheet(options.folder, each=options.each, columns=options.columns).save(path)
