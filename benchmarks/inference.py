@@ -18,13 +18,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from geometry import PRESETS, Geometry, Placement, build_fusion
-from measure import PeakMemory, Spread, Stages, count_operations, interleaved, matmul_peak, ratios
+from geometry import Geometry, Placement, build_fusion
+from measure import Spread, Stages, count_operations, interleaved, matmul_peak, print_spreads, ratios
+from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
 from subjects import (
     LLAVA_BASE,
@@ -45,7 +44,8 @@ from subjects import (
     second,
 )
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from fusionvl.train.memory import PeakMemory
+
 VISION_PARTS = tuple(
     f"FusionForConditionalGeneration.model.{part}" for part in ("vision_tower", "vision_to_text", "text_to_vision")
 )
@@ -80,65 +80,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--preset", choices=PRESETS, default="mid", help="model sizes; the flags below change single ones")
-    add("--early-guidance", choices=MODES, default="released",
-        help="the FUSION that is compared with the original-style procedure and with LLaVA")  # fmt: skip
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
-    add("--dtype", choices=DTYPES, help="default: float32 on a CPU, bfloat16 on a GPU")
-    add("--attention", default="sdpa", help="transformers' attention implementation: sdpa or eager")
-    add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
-    add("--repeats", type=int, default=3, help="rounds, after a warm-up of each model")
-    add("--new-tokens", type=int, default=16, help="tokens of an answer, at least 2")
-    add("--compare-attention", action="store_true",
-        help="time eager against sdpa attention in float32 and in bfloat16, too")  # fmt: skip
-    add("--json", type=Path, help="file for all results")
-    add(
-        "--memory-of",
-        nargs="+",
-        help="print only the peak memory of these subjects; the benchmark calls itself with it",
-    )
-    sizes = parser.add_argument_group("sizes")
-    for field in dataclasses.fields(Geometry):
-        sizes.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, help="default: as in the preset")
+    parser = speed_options(__doc__, "released", "the FUSION compared with the original-style procedure and with LLaVA")
+    parser.add_argument("--new-tokens", type=int, default=16, help="tokens of an answer, at least 2")
     options = parser.parse_args(arguments)
     if options.new_tokens < 2 or options.repeats < 1:
         parser.error("--new-tokens must be at least 2 and --repeats at least 1")
     return options
-
-
-def geometry_of(options: argparse.Namespace) -> Geometry:
-    chosen = {field.name: getattr(options, field.name) for field in dataclasses.fields(Geometry)}
-    changes = {name: value for name, value in chosen.items() if value is not None}
-    return dataclasses.replace(PRESETS[options.preset], **changes)
-
-
-def placement_of(options: argparse.Namespace) -> Placement:
-    device = torch.device(options.device)
-    dtype = options.dtype or ("float32" if device.type == "cpu" else "bfloat16")
-    return Placement(device, DTYPES[dtype], options.attention)
-
-
-def progress(text: str) -> None:
-    print(f"... {text}", file=sys.stderr, flush=True)
-
-
-def settings(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
-    device = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "CPU"
-    return {
-        "preset": options.preset, "geometry": dataclasses.asdict(geometry), "device": device,
-        "dtype": str(place.dtype).removeprefix("torch."), "attention": place.attention,
-        "threads": torch.get_num_threads(), "repeats": options.repeats, "compared": options.early_guidance,
-        "torch": torch.__version__, "transformers": transformers.__version__,
-    }  # fmt: skip
-
-
-def print_settings(values: dict[str, Any]) -> None:
-    print(", ".join(f"{name} {value}" for name, value in values.items() if name != "geometry"))
-    print(", ".join(f"{name} {value}" for name, value in values["geometry"].items()))
 
 
 def print_stages(results: Results) -> dict[str, Any]:
@@ -288,12 +235,6 @@ def print_attention(geometry: Geometry, place: Placement, options: argparse.Name
         rates = ratios([run.decode_rate for run in results[bottom]], [run.decode_rate for run in results[top]])
         table[f"{top} / {bottom}, decoded token"] = rates
     return print_spreads(table)
-
-
-def print_spreads(table: dict[str, Spread]) -> dict[str, Any]:
-    for name, spread in table.items():
-        print(f"{name:<78}{spread.show(3):>24}")
-    return {name: dataclasses.asdict(spread) for name, spread in table.items()}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""Clocks and counters: stage times of one answer, peak memory, matrix product peak, ratios of interleaved runs.
+"""Clocks and counters: stage times of one answer, matrix product peak, ratios of interleaved runs.
 
 Knows models only as something with methods to watch and a `generate`; knows no geometry.
 """
 
+import dataclasses
 import functools
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +16,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.generation.streamers import BaseStreamer
-
-PROCESS = Path("/proc/self")
 
 
 def now(device: torch.device) -> float:
@@ -29,7 +25,7 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Stages:
     """Times of one answer.
 
@@ -100,7 +96,7 @@ class MethodClock:
         return run
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Spread:
     """Least, middle and greatest of repeated measurements."""
 
@@ -116,6 +112,13 @@ class Spread:
     def show(self, digits: int) -> str:
         """As `median [least .. greatest]`."""
         return f"{self.median:.{digits}f} [{self.least:.{digits}f} .. {self.greatest:.{digits}f}]"
+
+
+def print_spreads(table: dict[str, Spread]) -> dict[str, Any]:
+    """Print one spread a line; return them as a report holds them."""
+    for name, spread in table.items():
+        print(f"{name:<78}{spread.show(3):>24}")
+    return {name: dataclasses.asdict(spread) for name, spread in table.items()}
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
@@ -161,32 +164,3 @@ def count_operations(run: Callable[[], Any], parts: Sequence[str]) -> tuple[int,
     counts = counter.get_flop_counts()
     inside = sum(sum(counts[part].values()) for part in parts if part in counts)
     return inside, counter.get_total_flops() - inside
-
-
-class PeakMemory:
-    """Growth of memory over what is held at the start: of the process on a CPU, of the allocator on a GPU."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            self._held = torch.cuda.memory_allocated(device)
-        else:
-            (PROCESS / "clear_refs").write_text("5")  # resets the high-water mark
-            self._held = _status_bytes("VmRSS")
-
-    @staticmethod
-    def is_known(device: torch.device) -> bool:
-        """Whether the system tells."""
-        return device.type == "cuda" or os.access(PROCESS / "clear_refs", os.W_OK)
-
-    def growth(self) -> int:
-        """Bytes."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) - self._held
-        return max(_status_bytes("VmHWM") - self._held, 0)
-
-
-def _status_bytes(field: str) -> int:
-    lines = (PROCESS / "status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))

@@ -17,15 +17,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from geometry import PRESETS, Geometry, Placement
-from inference import DTYPES, geometry_of, placement_of, print_settings, print_spreads, progress, settings
-from measure import PeakMemory, Spread, count_operations, interleaved, matmul_peak, ratios
+from geometry import Geometry, Placement
+from measure import Spread, count_operations, interleaved, matmul_peak, print_spreads, ratios
+from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
-from subjects import MODES
 from training_subjects import (
     LLAVA_BASE,
     LLAVA_BASE_CHECKPOINTED,
@@ -40,6 +38,8 @@ from training_subjects import (
     fusion_subjects,
     llava_subjects,
 )
+
+from fusionvl.train.memory import KeptForBackward, PeakMemory, expected_bytes
 
 LARGE_VOCABULARY = 128256  # Llama 3's
 EXACT = 1e-4  # float32: relative difference of losses and gradient norms that rounding explains
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     report["steps"] = print_steps(subjects, results, options)
     report["ratios"] = print_ratios("STEP", results, COMPARED)
     report["mfu"] = print_mfu(subjects, results, place)
+    report["held"] = print_held(subjects)
     report["memory"] = print_memory("PEAK MEMORY", tuple(subjects), place, arguments)
     del subjects
     report["large_vocabulary"] = large_vocabulary(geometry, place, options, arguments)
@@ -82,27 +83,9 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    add = parser.add_argument
-    add("--preset", choices=PRESETS, default="mid", help="model sizes; the flags below change single ones")
-    add("--early-guidance", choices=MODES, default="masked", help="new models are trained with `masked`")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
-    add("--dtype", choices=DTYPES, help="of matrix products; default: float32 on a CPU, bfloat16 on a GPU")
-    add("--attention", default="sdpa", help="transformers' attention implementation: sdpa or eager")
-    add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
-    add("--repeats", type=int, default=3, help="rounds, after a warm-up of each step")
-    add("--batch-size", type=int, default=1, help="rows of a step, one image each; memory grows with it")
-    add("--answer-tokens", type=int, default=128, help="labelled tokens of a row")
-    add("--compare-attention", action="store_true",
-        help="time eager against sdpa attention in float32 and under bfloat16 autocast, too")  # fmt: skip
-    add("--json", type=Path, help="file for all results")
-    add("--memory-of", nargs="+",
-        help="print only the peak memory of these steps; the benchmark calls itself with it")  # fmt: skip
-    sizes = parser.add_argument_group("sizes")
-    for field in dataclasses.fields(Geometry):
-        sizes.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, help="default: as in the preset")
+    parser = speed_options(__doc__, "masked", "new models are trained with `masked`")
+    parser.add_argument("--batch-size", type=int, default=1, help="rows of a step, one image each")
+    parser.add_argument("--answer-tokens", type=int, default=128, help="labelled tokens of a row")
     options = parser.parse_args(arguments)
     if min(options.repeats, options.batch_size, options.answer_tokens) < 1:
         parser.error("--repeats, --batch-size and --answer-tokens must be at least 1")
@@ -190,6 +173,21 @@ def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) 
         for name in names:
             table[name] = operations / min(run.whole for run in results[name]) / peak
             print(f"{name:<60}{table[name]:>12.3f}")
+    return table
+
+
+def print_held(subjects: dict[str, Subject]) -> dict[str, dict[str, int]]:
+    print("\nMEMORY HELD by kind, MiB", flush=True)
+    table = {}
+    for name, subject in subjects.items():
+        progress(f"memory by kind: {name}")
+        kept = KeptForBackward(subject.model)
+        subject.loss()
+        table[name] = expected_bytes(subject.model) | {"kept for the backward pass": kept.bytes}
+    kinds = table[OURS].keys()
+    print(f"{'':<34}" + "".join(f"{kind:>28}" for kind in kinds))
+    for name, held in table.items():
+        print(f"{name:<34}" + "".join(f"{held[kind] / 2**20:>28.1f}" for kind in kinds))
     return table
 
 

@@ -78,6 +78,8 @@ def test_convert_a_released_checkpoint(reference_dir, tmp_path, capsys):
         (["ask", "{picture}", "what? " * 3000], "the context holds"),
         (["info", "/missing"], "There is no folder"),
         (["train", "missing.yaml"], "no recipe"),
+        (["synth", "scenes", "nowhere", "--kinds", "SynthSmell"], "there are SynthColor"),
+        (["synth", "sheet", "nowhere"], "nowhere"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -106,6 +108,18 @@ def test_data_verify_names_what_is_corrupt(tmp_path, picture, model_folder, caps
     report = json.loads((output / "report.json").read_text())
     assert (report["all"]["rows"], report["all"]["corrupt"], report["all"]["images"]) == (3, 1, 2)
     assert (output / "lengths.png").stat().st_size > 0
+
+
+def test_synth_scenes_can_be_verified_and_looked_at(tmp_path, model_folder, capsys):
+    folder = tmp_path / "scenes"
+    assert run("synth", "scenes", folder, "--count", 2, "--kinds", "SynthCount", "TextQA", "--size", 64) == 0
+    assert (
+        run("data", "verify", folder / "mixture.yaml", "--model", model_folder, "--output", tmp_path / "report") == 0
+    )
+    assert run("synth", "sheet", folder, "--each", 1, "--columns", 2) == 0
+    assert str(folder / "sheet.png") in capsys.readouterr().out
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.width > 2 * 256
 
 
 def test_a_pickle_is_refused(model_folder, picture, tmp_path, capsys):

@@ -1,12 +1,8 @@
-import json
 import math
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "inference.py"
 SECTIONS = ("STAGES", "RATIOS", "CHECKS", "MATRIX PRODUCTS", "PEAK MEMORY", "ATTENTION")
 RATIOS = (
     "released, second question / released, first question",
@@ -23,28 +19,11 @@ RATIOS = (
     "released, second question / released, first question, vision encoding alone",
     "masked, second question / masked, first question, vision encoding alone",
 )
-TINY = (
-    "--preset", "nano", "--vision-width", "32", "--vision-mlp", "64", "--decoder-width", "32", "--decoder-mlp", "64",
-    "--decoder-layers", "3", "--interaction-layers", "2", "--num-latents", "4",
-)  # fmt: skip
-RUN = ("--early-guidance", "masked", "--device", "cpu", "--threads", "1", "--repeats", "1", "--new-tokens", "3")
 
 
 @pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
-    file = tmp_path_factory.mktemp("benchmark") / "results.json"
-    command = [sys.executable, str(SCRIPT), *TINY, *RUN, "--compare-attention", "--json", str(file)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    return run, json.loads(file.read_text())
-
-
-def numbers(value):
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from numbers(inner)
-    elif isinstance(value, (int, float)):
-        yield value
+def benchmark(run_tiny):
+    return run_tiny("inference.py", "--early-guidance", "masked", "--new-tokens", "3")
 
 
 @pytest.mark.slow
@@ -58,7 +37,7 @@ class TestBenchmark:
         for ratio in results["ratios"]:
             assert ratio in run.stdout
 
-    def test_every_number_is_finite_and_no_time_is_negative(self, benchmark):
+    def test_every_number_is_finite_and_no_time_is_negative(self, benchmark, numbers):
         _, results = benchmark
         assert all(math.isfinite(number) and number >= 0 for number in numbers(results))
         assert all(spread["median"] > 0 for spread in results["ratios"].values())
@@ -74,9 +53,7 @@ class TestBenchmark:
         assert "round 1 of 1" not in run.stdout
 
 
-def test_refuses_too_short_an_answer():
-    run = subprocess.run(
-        [sys.executable, str(SCRIPT), "--new-tokens", "1"], capture_output=True, text=True, check=False
-    )
+def test_refuses_too_short_an_answer(run_script):
+    run = run_script("inference.py", "--new-tokens", "1")
     assert run.returncode == 2
     assert "--new-tokens must be at least 2" in run.stderr

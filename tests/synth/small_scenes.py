@@ -1,4 +1,4 @@
-"""A renderer in miniature, for tests of what is around one: a picture of one colour that follows from the seed."""
+"""A renderer in miniature, for tests of what is around one: a picture of one colour that follows from the id."""
 
 from dataclasses import dataclass
 
@@ -30,5 +30,5 @@ class SmallScene:
         return Image.new("RGB", (size, size), self.colour)
 
 
-def make_small_scene(row_id: str, kind: str, seed: int, split: str) -> SmallScene:
-    return SmallScene(COLOURS[seed % len(COLOURS)], kind)
+def make_small_scene(row: str, kind: str, split: str) -> SmallScene:
+    return SmallScene(COLOURS[int(row, 16) % len(COLOURS)], kind)

@@ -1,5 +1,9 @@
+import json
+
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from fusionvl.train.config import Recipe, load_recipe
 
@@ -58,3 +62,41 @@ def recipe(recipe_text, tmp_path) -> Recipe:
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_text)
     return load_recipe(path)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def train_until(monkeypatch):
+    """Train until so many steps of a stage are done, and not a line of code further."""
+    from fusionvl.train import run  # takes seconds, and few tests need it
+
+    def train(recipe, output, stage, steps):
+        class KilledTrainer(run.FusionTrainer):
+            def training_step(self, *args, **kwargs):
+                if self.stage.name == stage and self.state.global_step == steps:
+                    raise KilledError
+                return super().training_step(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run, "FusionTrainer", KilledTrainer)
+            with pytest.raises(KilledError):
+                run.train(recipe, output)
+
+    return train
+
+
+@pytest.fixture
+def assert_same():
+    """Two runs wrote the same log, line for line, and the same weights, bit for bit."""
+
+    def check(first, second):
+        logs = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (first, second)]
+        assert [json.loads(line) for line in logs[0]] == [json.loads(line) for line in logs[1]]
+        weights = [load_file(folder / "model" / "model.safetensors") for folder in (first, second)]
+        assert weights[0].keys() == weights[1].keys()
+        assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
+
+    return check

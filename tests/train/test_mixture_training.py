@@ -1,14 +1,14 @@
 """Training on a mixture file: the same batches after a kill, faulty rows replaced and named."""
 
 import json
+from dataclasses import replace
 
 import pytest
-import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
 
 from fusionvl.data.mixture import open_mixture
+from fusionvl.data.replacement import FaultPolicy
 from fusionvl.train import run
 from fusionvl.train.config import MixtureData
 from fusionvl.train.dataset import GroupedPositions
@@ -40,33 +40,11 @@ def mixed(recipe, mixture):
     return recipe
 
 
-class KilledError(Exception):
-    pass
-
-
-def losses(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return {(line["stage"], line["step"]): line["loss"] for line in lines if "loss" in line}
-
-
-def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, mixed, monkeypatch):
-    whole = run.train(mixed, tmp_path / "whole")
-
-    class KilledTrainer(run.FusionTrainer):
-        def training_step(self, *args, **kwargs):
-            if self.stage.name == "2" and self.state.global_step == 3:
-                raise KilledError
-            return super().training_step(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "FusionTrainer", KilledTrainer)
-        with pytest.raises(KilledError):
-            run.train(mixed, tmp_path / "killed")
-    resumed = run.train(mixed, tmp_path / "killed")
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    after = load_file(resumed / "model.safetensors")
-    for name, tensor in load_file(whole / "model.safetensors").items():
-        assert torch.equal(tensor, after[name]), name
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, mixed, train_until, assert_same):
+    run.train(mixed, tmp_path / "whole")
+    train_until(mixed, tmp_path / "killed", "2", steps=3)
+    run.train(mixed, tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_the_rest_of_the_batches_is_the_same_from_any_step(mixture):
@@ -99,6 +77,41 @@ def test_a_missing_mixture_file_stops_the_run_before_its_first_stage(tmp_path, r
     with pytest.raises(ValueError, match=r"Stage 2: missing.stage2\.yaml: there is no such mixture file"):
         run.train(recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "record", "words"),
+    [
+        ({"json_path": "gone.json"}, {}, r"gone\.json"),
+        ({"sampling_strategy": "some"}, {}, "unknown sampling_strategy 'some'"),
+        ({"image_folder": "elsewhere"}, {"image": "red.png"}, "elsewhere"),
+        ({}, {"image": "gone.png"}, r"there is no image .*gone\.png; correct 'image_folder'"),
+        ({}, {"conversations": [{"from": "gpt", "value": "Hi"}]}, "a conversation starts with the human"),
+        ({}, {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": ""}]}, "empty answer"),
+        (
+            {},
+            {"image": None, "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]},
+            "but the record has no 'image'",
+        ),
+    ],
+)
+def test_data_that_cannot_work_stops_the_run_before_its_first_stage(tmp_path, mixed, mixture, entry, record, words):
+    records = json.loads((tmp_path / "rows.json").read_text())
+    (tmp_path / "rows.json").write_text(json.dumps([each | record for each in records]))
+    described = yaml.safe_load(mixture.read_text())
+    described["datasets"][0] |= entry
+    mixture.write_text(yaml.safe_dump(described))
+    with pytest.raises(ValueError, match=rf"Stage 2: .*mixture\.yaml: entry 1: .*{words}"):
+        run.train(mixed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_over_long_sample_stops_the_run_when_told_to(tmp_path, mixed):
+    mixed = replace(mixed, stages=mixed.stages[1:])
+    mixed.stages[0].max_length = 40
+    mixed.stages[0].data.faults = FaultPolicy(on_over_long="error")
+    with pytest.raises(ValueError, match=r"over-long sample: rows, row \d+ \(id 'id-\d+'\): .*40"):
+        run.train(mixed, tmp_path / "out")
 
 
 def test_other_data_does_not_continue_the_stage(tmp_path, mixed, mixture):

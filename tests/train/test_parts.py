@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, SiglipConfig, SiglipModel, SiglipVisionModel
 
 from fusionvl.data.extras import locate
+from fusionvl.engine.loading import shipped_model
+from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.train.config import ModelFromCheckpoint, ModelFromParts
 from fusionvl.train.parts import build_from_parts
 from fusionvl.train.scratch import train_tokenizer
@@ -174,6 +176,17 @@ def test_an_encoder_may_start_from_nothing(spec):
     assert torch.isfinite(model(**encode(processor, ABOUT_IMAGE)).logits).all()
 
 
+def test_the_encoder_of_a_fusion(spec):
+    fusion = FusionForConditionalGeneration.from_pretrained(shipped_model(), dtype=torch.float32)
+    shipped = replace(spec, vision="package:fusionvl/assets/nano", fusion=FUSION | {"interaction_heads": 4})
+    model, processor = build_from_parts(shipped, num_latents=4, seed=0)
+    assert model.config.vision_config == fusion.config.vision_config
+    assert processor.image_processor.side == fusion.config.vision_config.image_size
+    for name, tensor in fusion.model.vision_tower.state_dict().items():
+        assert torch.equal(model.model.vision_tower.state_dict()[name], tensor), name
+    assert model.config.text_config != fusion.config.text_config
+
+
 def test_a_saved_start_is_a_checkpoint_to_start_from(spec, recipe, tmp_path):
     model, processor = build(spec)
     model.save_pretrained(tmp_path / "saved")
@@ -248,7 +261,7 @@ class TestBadParts:
             build(replace(spec, **change))
 
     def test_an_encoder_of_another_kind(self, spec, decoder):
-        with pytest.raises(ValueError, match="is a llama model: FUSION takes SigLIP-shaped encoders"):
+        with pytest.raises(ValueError, match="is a llama model: FUSION takes the encoder of a SigLIP"):
             build(replace(spec, vision=str(decoder)))
 
     def test_a_decoder_that_scales_its_logits(self, spec, tmp_path):

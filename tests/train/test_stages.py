@@ -91,3 +91,16 @@ def test_mistakes_on_the_command_line(tmp_path, recipe, capsys, arguments, reaso
     path.write_text(dump_recipe(recipe))
     assert cli.main(["train", str(path), "--output", str(tmp_path / "out"), *arguments]) == 2
     assert reason in capsys.readouterr().err
+
+
+def test_windows_larger_than_the_map_stop_the_run_before_its_first_stage(tmp_path, recipe):
+    recipe.stages[0].num_latents = [4, 9]  # a map of 8 x 8 has no room for 3 x 3 windows of 3 x 3
+    with pytest.raises(ValueError, match=r"Stage 1: 9 latent tokens with windows of 3x3 .* choose at most 4 latents"):
+        run.train(recipe, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("stage-*"))
+
+
+def test_latent_tokens_nobody_reads_stop_the_run(tmp_path, recipe):
+    recipe.model.fusion = {"num_interaction_layers": 0}
+    with pytest.raises(ValueError, match=r"Stage 1: num_latents is \[1, 4\], and the model has no interaction layers"):
+        run.train(recipe, tmp_path / "out")

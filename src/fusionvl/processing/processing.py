@@ -95,7 +95,7 @@ class FusionProcessor(ProcessorMixin):
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_token)
         self.latent_token_id = tokenizer.convert_tokens_to_ids(latent_token)
         super().__init__(image_processor, tokenizer, chat_template=load_chat_template(chat_template))
-        self._check_num_latents(num_latents)
+        self.check_num_latents(num_latents)
         self._check_headers(self.chat_format)
 
     @property
@@ -214,7 +214,7 @@ class FusionProcessor(ProcessorMixin):
         options = merged["text_kwargs"]
         if options.get("return_tensors") not in (None, "pt"):
             raise ValueError(f"FusionProcessor returns torch tensors, not {options['return_tensors']!r}")
-        self._check_num_latents(merged["num_latents"])
+        self.check_num_latents(merged["num_latents"])
         if not options.get("sanitize_control_tokens"):
             # Only apply_chat_template sets marks; in any other text they could hide a header.
             texts = [unmarked(row) for row in texts]
@@ -286,7 +286,12 @@ class FusionProcessor(ProcessorMixin):
     def _patch_grid(self) -> int:
         return self.image_processor.side // self.patch_size
 
-    def _check_num_latents(self, num_latents: int) -> None:
+    def check_num_latents(self, num_latents: int) -> None:
+        """Refuse a number of latent tokens that is no square, or whose windows are larger than the global map.
+
+        Raises:
+            ValueError: With the numbers.
+        """
         side = math.isqrt(num_latents) if num_latents >= 0 else -1
         if side * side != num_latents:
             raise ValueError(f"num_latents must be a perfect square (4, 16, 36, ...) or 0, got {num_latents}")

@@ -13,6 +13,8 @@ def add_synth_commands(synth: argparse.ArgumentParser) -> None:
     """Add the engine's actions to its command."""
     actions = synth.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_run(actions)
+    _add_scenes(actions)
+    _add_sheet(actions)
 
 
 def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,6 +34,36 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--accept-changed-config", action="store_true", help="go on with a folder that other settings began"
     )
     run.set_defaults(run=_run)
+
+
+def _add_scenes(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    scenes = actions.add_parser("scenes", help="draw scenes as a LLaVA data set, in one go; goes on where it stopped")
+    scenes.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the images and conversations")
+    scenes.add_argument("--count", metavar="N", type=_positive, default=1000, help="samples of each kind")
+    scenes.add_argument(
+        "--kinds", metavar="KIND", nargs="+", help="SynthColor, MultiChoice, ... (default: all twelve)"
+    )
+    scenes.add_argument("--size", metavar="PIXELS", type=_positive, default=384, help="of a side, 64 to 1024")
+    scenes.add_argument("--seed", type=int, default=0)
+    scenes.add_argument("--split", choices=["train", "held-out"], default="train", help="share no shape-colour pair")
+    scenes.add_argument("--processes", type=_positive, default=1)
+    scenes.set_defaults(run=_scenes)
+
+
+def _add_sheet(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sheet = actions.add_parser("sheet", help="put samples of a data set on one picture, to look at")
+    sheet.add_argument("folder", metavar="FOLDER", type=Path, help="what `fusionvl synth scenes` wrote")
+    sheet.add_argument("--output", type=Path, help="the picture (default: FOLDER/sheet.png)")
+    sheet.add_argument("--each", metavar="N", type=_positive, default=2, help="samples of each kind")
+    sheet.add_argument("--columns", metavar="N", type=_positive, default=6)
+    sheet.set_defaults(run=_sheet)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -58,3 +90,27 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{tally} in {folder}")
     if tally.rows["error"]:
         print("Errors may pass: run again with --retry-errors")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    from fusionvl.synth.scenes.kinds import KINDS
+    from fusionvl.synth.scenes.scene_folder import write_scenes
+
+    mixture = write_scenes(
+        options.output,
+        options.count,
+        kinds=options.kinds or tuple(KINDS),
+        size=options.size,
+        seed=options.seed,
+        split=options.split,
+        processes=options.processes,
+    )
+    print(f"Written: {mixture}. Look at it: fusionvl synth sheet {options.output}")
+
+
+def _sheet(options: argparse.Namespace) -> None:
+    from fusionvl.synth.scenes.contact_sheet import folder_sheet
+
+    path = options.output or options.folder / "sheet.png"
+    folder_sheet(options.folder, each=options.each, columns=options.columns).save(path)
+    print(f"Written: {path}")

@@ -1,24 +1,32 @@
 """The step of procedural scenes: one scene gives the exact description, the exact questions and the image.
 
 Which of the three a row takes is the recipe's choice; a language model may ask about the same scene. Scenes are drawn
-in worker processes. Knows scenes only by what one is asked for.
+in worker processes. All that is known of the renderer is in `make_scene`.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
+from fusionvl.synth.answers import SIDES
 from fusionvl.synth.image_files import encode, keep_image
 from fusionvl.synth.progress import Price
-from fusionvl.synth.rows import Row, SynthTurn, seed_of
+from fusionvl.synth.rows import Row, SynthTurn
+from fusionvl.synth.scenes import SceneSample, scene_sample
+from fusionvl.synth.scenes.descriptions import describe
+from fusionvl.synth.scenes.draws import Draws
+from fusionvl.synth.scenes.kinds import SHORT
+from fusionvl.synth.scenes.questions.contrast import inventory
 from fusionvl.synth.workers import WorkError, Workers
 
 _BATCH = 8
 _STEP = "scene"
+_OPTION = re.compile(r"^[A-D]\. (.+)$", re.MULTILINE)
 
 
 class Scene(Protocol):
@@ -43,17 +51,16 @@ class Scene(Protocol):
         """The image, with so many pixels a side."""
 
 
-MakeScene = Callable[[str, str, int, str], Scene]
-"""From a row's id, kind, seed and split to its scene."""
+MakeScene = Callable[[str, str, str], Scene]
+"""From a row's id, kind and split to its scene."""
 
 
 @dataclass(frozen=True, slots=True)
 class SceneRequest:
-    """What a worker is asked for: a scene by id, kind, seed and split, drawn at a size or not at all."""
+    """What a worker is asked for: a scene by id, kind and split, drawn at a size or not at all."""
 
     id: str
     kind: str
-    seed: int
     split: str
     size: int | None
 
@@ -95,10 +102,9 @@ class SceneStep:
 
     async def run(self, row: Row, shard: int) -> Row:
         """Make the scene of a row."""
-        seed = seed_of(row.id, _STEP)
-        row = replace(row, attempts=row.attempts + 1, seeds=row.seeds | {_STEP: seed})
+        row = replace(row, attempts=row.attempts + 1)
         try:
-            reply = await self._workers(SceneRequest(row.id, row.kind, seed, row.split, self._size))
+            reply = await self._workers(SceneRequest(row.id, row.kind, row.split, self._size))
         except WorkError as error:
             return row.failed(f"scene: {error}")
         row = replace(row, description=reply.description, truth=reply.truth, models=row.models | {_STEP: "procedural"})
@@ -118,11 +124,47 @@ def _maker(make: MakeScene, _device: str) -> Callable[[Sequence[SceneRequest]], 
 
 
 def _made(make: MakeScene, request: SceneRequest) -> SceneReply:
-    scene = make(request.id, request.kind, request.seed, request.split)
+    scene = make(request.id, request.kind, request.split)
     image = None if request.size is None else encode(scene.draw(request.size))
     return SceneReply(scene.description, tuple(scene.turns), scene.truth, image)
 
 
-def make_scene(row: str, kind: str, seed: int, split: str) -> Scene:
-    """The renderer's scene of a row."""
-    raise NotImplementedError
+@dataclass(frozen=True)
+class _Rendered:
+    """A sample of the renderer, as this step takes scenes."""
+
+    sample: SceneSample
+
+    @property
+    def description(self) -> str:
+        """Both descriptions of two pictures, told apart as those of language models are."""
+        pictures = self.sample.picture
+        if len(pictures) == 1:
+            return describe(pictures[0], Draws(f"{self.sample.id}/description"))
+        told = (inventory(scene, side) for scene, side in zip(pictures, ("left", "right"), strict=True))
+        return "\n".join(map("".join, zip(SIDES, told, strict=True)))
+
+    @property
+    def turns(self) -> Sequence[SynthTurn]:
+        """The questions, with options and the short right answer on their own."""
+        return [_turn(turn.question, turn.answer) for turn in self.sample.turns]
+
+    @property
+    def truth(self) -> dict[str, Any]:
+        """The graph."""
+        return {"pictures": [asdict(scene) for scene in self.sample.picture]}
+
+    def draw(self, size: int) -> Image.Image:
+        """The image."""
+        return self.sample.draw(size)
+
+
+def _turn(question: str, answer: str) -> SynthTurn:
+    options = tuple(_OPTION.findall(question)) or None
+    is_short = options is not None or question.endswith(SHORT)
+    return SynthTurn(question, answer, options, answer if is_short else None)
+
+
+def make_scene(row: str, kind: str, split: str) -> Scene:
+    """The renderer's scene of a row. Its number is the whole id: any shorter one would repeat among millions."""
+    return _Rendered(scene_sample(kind, int(row, 16), split="held-out" if split == "held-out" else "train"))

@@ -24,7 +24,6 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         use_cpu=not torch.cuda.is_available(),
         logging_steps=recipe.log_every,
         save_steps=recipe.save_every,
-        save_total_limit=2,
         activation_checkpointing=recipe.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.data_workers,

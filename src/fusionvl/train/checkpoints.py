@@ -1,43 +1,124 @@
-"""Checkpoints and results on disk: which one a run goes on from, and folders that appear whole or not at all.
+"""Checkpoints and results of a run: which one it goes on from, which are kept, how they are written.
 
-Knows the file system; knows no stages.
+A folder that bears a checkpoint's name is whole, see `disk.py`. With adapters a checkpoint holds what is trained and
+nothing else: the frozen weights are those that the stage starts from. Knows no stages.
 """
 
-import json
-import logging
-import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
+from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
 
-logger = logging.getLogger(__name__)
+TRAINED_FILE = "trained.safetensors"
+KEPT = 2
+_PREFIX = "checkpoint-"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A stage's checkpoints, oldest first."""
+    found = folder.glob(f"{_PREFIX}*")
+    return sorted((path for path in found if path.name.removeprefix(_PREFIX).isdigit()), key=step_of)
 
 
 def last_complete_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; a run may have been killed while writing one."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())  # what transformers writes last
-        except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("%s was not written to its end and is not used", checkpoint)
-        else:
-            return checkpoint
-    return None
+    """The checkpoint that a stage goes on from."""
+    return next(reversed(checkpoints(folder)), None)
 
 
 def step_of(checkpoint: Path) -> int:
     """The step after which a checkpoint was written."""
-    return int(checkpoint.name.rsplit("-", 1)[1])
+    return int(checkpoint.name.removeprefix(_PREFIX))
+
+
+def discard_old_checkpoints(folder: Path) -> None:
+    """Keep the newest few of a stage's checkpoints."""
+    for checkpoint in checkpoints(folder)[:-KEPT]:
+        discard(checkpoint)
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights that are not frozen."""
+    return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Write the weights that are not frozen."""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    save_file(trained_weights(model), checkpoint / TRAINED_FILE)
+
+
+def load_trained(model: nn.Module, checkpoint: Path) -> None:
+    """Put weights that `save_trained` wrote back into a model.
+
+    Raises:
+        ValueError: When they are not the weights that the model trains.
+    """
+    found, expected = load_file(checkpoint / TRAINED_FILE), trained_weights(model)
+    if different := sorted(found.keys() ^ expected.keys()):
+        raise ValueError(
+            f"{checkpoint} holds {len(found)} weights and the stage trains {len(expected)}; {len(different)} are not "
+            f"in both: {different[:5]}"
+        )
+    model.load_state_dict(found, strict=False)
 
 
 def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:
-    """Write model and processor; the folder appears whole or not at all."""
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished)
-    processor.save_pretrained(unfinished)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+    """Write model and processor; the folder appears whole or not at all.
+
+    Raises:
+        CannotWriteError: When the disk is full.
+    """
+    with written_whole(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
     return folder
+
+
+def checkpoint_size(model: nn.Module) -> int:
+    """Bytes that a checkpoint takes: the weights, and for those that are trained two moments of Adam, in float32."""
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return (weights + 2 * trained) * torch.float32.itemsize
+
+
+def check_room_for_checkpoints(model: nn.Module, folder: Path, to_come: int) -> None:
+    """Refuse to begin a stage whose checkpoints do not fit: those that are kept, and the one that is being written.
+
+    Args:
+        model: What is trained, with its frozen parts frozen.
+        folder: The stage's.
+        to_come: Checkpoints that are still to be written.
+
+    Raises:
+        ValueError: With the bytes needed and free.
+    """
+    present = len(checkpoints(folder))
+    needed = (min(KEPT + 1, present + to_come) - present) * checkpoint_size(model)
+    if (free := free_space(folder)) < needed:
+        raise ValueError(
+            f"The checkpoints in {folder} will take about {megabytes(needed)} more, and only {megabytes(free)} are "
+            "free there: make room or choose another --output"
+        )
+
+
+@contextmanager
+def naming_what_is_kept(folder: Path) -> Iterator[None]:
+    """Add to a failure to write within the block from where the same command goes on.
+
+    Raises:
+        CannotWriteError: With the path, the reason, the free space and the checkpoint that is kept.
+    """
+    try:
+        with writing(folder):
+            yield
+    except CannotWriteError as error:
+        last = last_complete_checkpoint(folder)
+        kept = "its start, for it has no checkpoint yet" if last is None else f"{last}, which is whole"
+        raise CannotWriteError(f"{error}: the stage goes on from {kept}") from error

@@ -73,6 +73,35 @@ class HeldOut:
 
 
 @dataclass
+class Lora:
+    """Low-rank adapters: the weights under them are frozen, adapters learn at the rate of their part.
+
+    All projections of the decoder get them, and nothing else of the decoder is trained. Parts without adapters are
+    trained in full, or frozen, as their learning rates say.
+
+    Attributes:
+        rank: Width of an adapter.
+        alpha: What an adapter computes is scaled by `alpha / rank`.
+        dropout: Share of an adapter's inputs that are dropped.
+        mapping: Whether `vision_to_text` and `text_to_vision` get adapters instead of being trained in full.
+        interaction_layers: Whether the interaction layers do.
+        base: How the decoder's projections are held under their adapters; `nf4` is QLoRA.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    mapping: bool = False
+    interaction_layers: bool = False
+    base: Literal["float32", "bfloat16", "nf4"] = "float32"
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts that get adapters."""
+        return ["decoder", *["mapping"] * self.mapping, *["interaction_layers"] * self.interaction_layers]
+
+
+@dataclass
 class StageConfig:
     """One training stage (paper, section 4): what it sees, how long, and how fast each part learns.
 
@@ -90,6 +119,7 @@ class StageConfig:
         adam_beta2: Decay of AdamW's second moment; 0.999 is usual, less follows quick changes better.
         max_grad_norm: Gradients are clipped to this norm.
         max_length: Most tokens of a row; conversations are cut at whole turns.
+        lora: Adapters to train in place of the decoder; None trains all of every part.
     """
 
     name: str
@@ -105,6 +135,15 @@ class StageConfig:
     adam_beta2: float = 0.999
     max_grad_norm: float = 1.0
     max_length: int = 4096
+    lora: Lora | None = None
+
+    def __post_init__(self) -> None:
+        frozen = [part for part in self.lora.parts if not getattr(self.learning_rates, part)] if self.lora else []
+        if frozen:
+            raise ValueError(
+                f"Stage {self.name}: adapters learn at the rate of their part, and that of {' and '.join(frozen)} is "
+                f"0: set learning_rates.{frozen[0]}, or leave its adapters out"
+            )
 
 
 @dataclass
@@ -134,8 +173,8 @@ class ModelFromParts:
 
     Attributes:
         decoder: The base language model: hub name, folder, or `package:NAME` for the folder of a Python package.
-        vision: A SigLIP or SigLIP2 model (whole, or its vision part alone) by hub name or folder; or the fields of a
-            `SiglipVisionConfig` for an encoder with fresh weights.
+        vision: A SigLIP or SigLIP2 model (whole, or its vision part alone) or a FUSION, whose encoder is taken, by hub
+            name, folder or `package:NAME/FOLDER`; or the fields of a `SiglipVisionConfig` for fresh weights.
         chat_template: The one the language model was trained with: `llama_3`, `phi_3`, `chatml`, or jinja text.
         fusion: Fields of `FusionConfig`.
         gguf_file: Name of a GGUF file in `decoder` to take language model and tokenizer from.
@@ -205,6 +244,11 @@ class Recipe:
         names = [stage.name for stage in self.stages]
         if len(names) != len(set(names)):
             raise ValueError(f"Every stage of a recipe needs a name of its own, not {names}")
+        if self.save_every % self.log_every:
+            raise ValueError(
+                f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every}): a log line is a "
+                "mean since the line before, and a resumed run could not take it"
+            )
 
     def select_stages(self, name: str) -> list[StageConfig]:
         """The stages to run: the one of this name, or all of them for `all`.

@@ -4,7 +4,7 @@ Knows the data room and recipes; knows no tensors. A position alone decides the 
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class MixtureConversations(Dataset[dict[str, Any]]):
         image_tokens = 0 if image is None else self.processor.num_image_tokens + self.num_latents
         if first_turn + image_tokens + _FRAME_BYTES > self.max_length:
             self._measure(messages, image)
-        return {"id": sample.id, "messages": messages, "image": image}
+        return {"id": sample.id, "source": sample.source, "messages": messages, "image": image}
 
     def _measure(self, messages: list[dict[str, Any]], image: Any) -> None:
         """Encode the first turn; an `OverLongError` says that it does not fit."""
@@ -123,3 +123,19 @@ class GroupedPositions(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return self.num_steps * self.accumulation
+
+
+@dataclass(frozen=True)
+class NamingCollator:
+    """Adds to a batch under `rows` what its rows are called, for an error to name; no model takes that.
+
+    Attributes:
+        collate: Conversations -> a batch.
+    """
+
+    collate: Callable[[Sequence[dict[str, Any]]], Mapping[str, Any]]
+
+    def __call__(self, conversations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The batch and the source and id of each row."""
+        rows = [f"{conversation['source']} {conversation['id']!r}" for conversation in conversations]
+        return {**self.collate(conversations), "rows": rows}

@@ -4,7 +4,6 @@ Every line names stage and step. Knows numbers only; progress on the screen is i
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,19 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fusionvl.data.extras import import_extra
+from fusionvl.train.disk import write_text, writing
 
 LOSS_TERMS = ("lm_loss", "text_mapping_loss", "vision_mapping_loss")
 PANELS = {"loss": LOSS_TERMS, "held-out accuracy": ("held_out_accuracy",), "gradient norm": ("grad_norm",)}
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Append one line to a JSONL file."""
-    with path.open("a", encoding="utf-8") as lines:
+    """Append one line to a JSONL file.
+
+    Raises:
+        CannotWriteError: When the disk is full.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -34,9 +38,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def forget_after(path: Path, stage: str, step: int) -> None:
     """Drop what a JSONL file says of a stage's steps that will be run again."""
     kept = [line for line in read_lines(path) if line["stage"] != stage or line["step"] <= step]
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 class MetricsFile(TrainerCallback):

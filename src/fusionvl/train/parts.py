@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from fusionvl.data.extras import locate
-from fusionvl.engine.loading import in_one_sentence
+from fusionvl.engine.loading import in_one_sentence, load_model
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.model.released import ReleasedLoadingMixin, refuse_pickle
 from fusionvl.processing import FusionProcessor
@@ -100,9 +100,12 @@ def _load_vision(given: str | dict[str, Any]) -> VisionPart:
     source = locate(given)
     with in_one_sentence(source):
         config = AutoConfig.from_pretrained(source)
+    if config.model_type == FusionConfig.model_type:
+        return _vision_of_fusion(source)
     if config.model_type not in VISION_TYPES:
         raise ValueError(
-            f"{source} is a {config.model_type} model: FUSION takes SigLIP-shaped encoders ({', '.join(VISION_TYPES)})"
+            f"{source} is a {config.model_type} model: FUSION takes the encoder of a SigLIP "
+            f"({', '.join(VISION_TYPES)}) or of a FUSION"
         )
     config = config.vision_config if config.model_type == "siglip" else config
     config.vision_use_head = False
@@ -115,6 +118,15 @@ def _load_vision(given: str | dict[str, Any]) -> VisionPart:
         if not name.startswith(unused)
     }
     return VisionPart(config, weights)
+
+
+def _vision_of_fusion(source: str) -> VisionPart:
+    """The encoder of a whole FUSION; what else it has learned stays behind."""
+    fusion = load_model(source, torch.float32)
+    return VisionPart(
+        fusion.config.vision_config,
+        {name: tensor for name, tensor in fusion.state_dict().items() if name.startswith(_TOWER)},
+    )
 
 
 def _load(model_class: Any, source: str, what: str, unused: tuple[str, ...], arguments: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ import logging
 import os
 from dataclasses import dataclass
 from itertools import takewhile
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -21,11 +22,20 @@ from fusionvl.data.sample import Sample
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
-from fusionvl.train.arguments import training_arguments
-from fusionvl.train.checkpoints import last_complete_checkpoint, save_model, step_of
-from fusionvl.train.config import Recipe, StageConfig
+from fusionvl.train.adapters import add_adapters, check_adapters, merge_adapters, save_adapter
+from fusionvl.train.arguments import computes_in_bfloat16, training_arguments
+from fusionvl.train.checkpoints import (
+    check_room_for_checkpoints,
+    last_complete_checkpoint,
+    naming_what_is_kept,
+    save_model,
+    step_of,
+)
+from fusionvl.train.config import ModelFromParts, Recipe, StageConfig
 from fusionvl.train.dataset import MixtureConversations, open_data
+from fusionvl.train.disk import forget_unfinished, write_text
 from fusionvl.train.held_out import AskHeldOut, held_out_samples
+from fusionvl.train.memory import MemoryReport
 from fusionvl.train.metrics import MetricsFile, forget_after, plot_metrics
 from fusionvl.train.model import freeze_and_describe
 from fusionvl.train.progress import Progress
@@ -81,10 +91,12 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
     run = _prepare(recipe, output, selected)
     first = recipe.stages.index(selected[0]) if selected else 0
     done = first + sum(1 for _ in takewhile(lambda each: run.result(each).is_dir(), selected))
-    model, processor = _load(recipe, run.result(recipe.stages[done - 1])) if done else starting_point(recipe)
+    model, processor = _load(recipe, run.result(recipe.stages[done - 1])) if done else _start(recipe, output)
+    _check_num_latents(selected, model, processor)
     for each in selected[done - first :]:
         if not run.result(each).is_dir():
-            _train_stage(run, each, model, processor)
+            with naming_what_is_kept(run.folder(each)):
+                _train_stage(run, each, model, processor)
         model, processor = _load(recipe, run.result(each))
     if selected and selected[-1] is not recipe.stages[-1]:
         return run.result(selected[-1])
@@ -99,6 +111,7 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
     import_extra("matplotlib", extra="train", needed_for="the plot of a training run")
     if "tensorboard" in recipe.report_to:
         import_extra("tensorboard", extra="train", needed_for="report_to: [tensorboard]")
+    check_adapters(selected, computes_in_bfloat16(recipe))
     mixtures = {}
     for stage in selected:
         try:
@@ -117,6 +130,32 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
     return run
 
 
+def _check_num_latents(
+    stages: list[StageConfig], model: FusionForConditionalGeneration, processor: FusionProcessor
+) -> None:
+    for stage in stages:
+        if any(stage.num_latents) and not model.config.uses_latents:
+            raise ValueError(
+                f"Stage {stage.name}: num_latents is {stage.num_latents}, and the model has no interaction layers to "
+                f"read latent tokens: set num_latents: [0]"
+            )
+        for count in stage.num_latents:
+            try:
+                processor.check_num_latents(count)
+            except ValueError as error:
+                raise ValueError(f"Stage {stage.name}: {error}") from error
+
+
+def _start(recipe: Recipe, output: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
+    """What the first stage starts from; a GGUF file is converted once for the whole run."""
+    if not isinstance(recipe.model, ModelFromParts) or recipe.model.gguf_file is None:
+        return starting_point(recipe)
+    converted = output / "start"
+    if not converted.is_dir():
+        save_model(*starting_point(recipe), converted)
+    return _load(recipe, converted)
+
+
 def _load(recipe: Recipe, folder: Path) -> tuple[FusionForConditionalGeneration, FusionProcessor]:
     model = load_model(str(folder), torch.float32)
     model.set_attn_implementation(recipe.model.attention)
@@ -128,7 +167,10 @@ def _train_stage(
 ) -> None:
     set_seed(run.recipe.seed)
     folder = run.folder(stage)
+    if stage.lora is not None:
+        add_adapters(model, stage.lora)
     conversations = _conversations(run, stage, processor)
+    forget_unfinished(folder)
     checkpoint = last_complete_checkpoint(folder)
     start_step = 0 if checkpoint is None else step_of(checkpoint)
     for log in ("metrics.jsonl", "samples.jsonl"):
@@ -146,8 +188,12 @@ def _train_stage(
     )
     _announce(stage, start_step)
     logger.info(freeze_and_describe(model, stage.learning_rates))
+    check_room_for_checkpoints(model, folder, ceil((stage.max_steps - start_step) / run.recipe.save_every))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     plot_metrics(run.output / "metrics.jsonl")
+    if stage.lora is not None:
+        save_adapter(model, folder / "adapter")
+        merge_adapters(model)
     save_model(model, processor, run.result(stage))
 
 
@@ -161,12 +207,13 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
             f"Stage {stage.name} began with other data than {stage.data.path or 'its datasets'} now hold: its order "
             f"would change. Restore the data, or remove {folder}"
         )
-    recorded.write_text(mixture.fingerprint)
+    write_text(recorded, mixture.fingerprint)
     return MixtureConversations(mixture, processor, stage, folder / "quarantine.jsonl")
 
 
 def _callbacks(run: Run, stage: StageConfig, processor: FusionProcessor) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [Progress(stage.name), MetricsFile(run.output / "metrics.jsonl", stage.name)]
+    callbacks.append(MemoryReport(run.folder(stage) / "memory.json"))
     if run.recipe.held_out is not None:
         asking = AskHeldOut(
             run.held_out, run.recipe.held_out, processor, run.recipe.evaluate_every, run.output, stage.name

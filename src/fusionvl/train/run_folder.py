@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from fusionvl.train.config import Recipe, dump_recipe
+from fusionvl.train.disk import write_text
 
 PACKAGES = ("fusionvl", "torch", "transformers", "tokenizers", "accelerate")
 
@@ -18,7 +19,7 @@ def claim(output: Path, recipe: Recipe) -> None:
     """Record what is run in this folder; another recipe must not go on with its checkpoints.
 
     Raises:
-        ValueError: When the folder belongs to another recipe.
+        ValueError: When the folder belongs to another recipe, or the disk is full.
     """
     output.mkdir(parents=True, exist_ok=True)
     recorded = output / "recipe.yaml"
@@ -27,10 +28,10 @@ def claim(output: Path, recipe: Recipe) -> None:
         raise ValueError(
             f"{output} holds a run of another recipe (see {recorded}): choose another --output or remove it"
         )
-    recorded.write_text(text)
+    write_text(recorded, text)
     versions: dict[str, str | int | None] = {name: metadata.version(name) for name in PACKAGES}
     versions |= {"python": platform.python_version(), "commit": commit_of(Path(__file__)), "seed": recipe.seed}
-    (output / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+    write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
 
 
 def commit_of(file: Path) -> str | None:

@@ -5,6 +5,7 @@ Knows stages and batches; the run around it is in `run.py`.
 
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from fusionvl.train.checkpoints import discard_old_checkpoints, load_trained, save_trained
 from fusionvl.train.config import StageConfig
-from fusionvl.train.dataset import MixtureConversations
+from fusionvl.train.dataset import MixtureConversations, NamingCollator
+from fusionvl.train.disk import UNFINISHED, written_whole
 from fusionvl.train.metrics import LOSS_TERMS
 from fusionvl.train.model import part_of
 
@@ -44,6 +47,7 @@ class FusionTrainer(Trainer):
         self.start_step = start_step
         self.conversations = conversations
         self._terms: dict[str, list[float]] = defaultdict(list)
+        self._rows: list[str] = []  # of the step so far
         super().__init__(args=args, train_dataset=conversations, data_collator=collate, **kwargs)
         self.remove_callback(PrinterCallback)  # the log has a file and a progress bar
 
@@ -92,24 +96,76 @@ class FusionTrainer(Trainer):
                 num_steps=self.args.max_steps,
                 first_step=self.start_step,
             ),
-            collate_fn=self.data_collator,
+            collate_fn=NamingCollator(self.data_collator),
             num_workers=workers,
             persistent_workers=workers > 0,
+            # Without one of its own it draws from torch's, and dropout after a resume is another.
+            generator=torch.Generator(),
         )
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Called for a checkpoint; beside adapters the frozen weights need not be in it."""
+        if self.stage.lora is None:
+            super()._save(output_dir, state_dict)
+        else:
+            save_trained(self.model, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.stage.lora is None:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_trained(self.model, Path(resume_from_checkpoint))
+
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """The model's own loss; its terms are kept for the log."""
+        """The model's own loss; its terms are kept for the log.
+
+        Raises:
+            ValueError: When a term is not finite; with the batch's rows.
+        """
+        rows = inputs.pop("rows")
+        self._rows += rows
         outputs = model(**inputs)
-        for term in LOSS_TERMS:
-            self._terms[term].append(float(outputs[term].detach()))
-        if not math.isfinite(self._terms["lm_loss"][-1]):
-            raise ValueError(f"The loss is not finite in step {self.state.global_step + 1}: {dict(outputs.items())}")
+        terms = {term: float(outputs[term].detach()) for term in LOSS_TERMS}
+        if not all(map(math.isfinite, terms.values())):
+            named = ", ".join(f"{term} {value}" for term, value in terms.items())
+            raise ValueError(f"{self._step()}: the loss is not finite ({named}) on these rows: {', '.join(rows)}")
+        for term, value in terms.items():
+            self._terms[term].append(value)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Stop before the optimizer takes a step that no later one can undo."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        if not math.isfinite(norm):
+            raise ValueError(
+                f"{self._step()}: the loss is finite, the gradient is not (norm {float(norm)}), after these rows: "
+                f"{', '.join(self._rows)}"
+            )
+        self._rows.clear()
+        return norm
+
+    def _step(self) -> str:
+        return f"Stage {self.stage.name}, step {self.state.global_step + 1}"
+
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where Trainer writes a checkpoint; `_save_checkpoint` moves it to its place."""
+        return str(Path(self.args.output_dir, UNFINISHED))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint that appears whole or not at all, then remove old ones."""
+        with written_whole(Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")):
+            super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            discard_old_checkpoints(Path(self.args.output_dir))
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the mean of each loss term since the last log line; positions, not epochs, say where a run stands."""
-        logs.pop("epoch", None)
-        if "loss" in logs and self._terms:
-            logs |= {term: sum(values) / len(values) for term, values in self._terms.items()}
-            self._terms.clear()
-        super().log(logs, start_time)
+        """Add the mean of each loss term since the last log line.
+
+        Left out is what an interruption would change: epochs (positions say where a run stands), and the sums over all
+        steps at the end, which count from the last start only.
+        """
+        if "loss" not in logs:
+            return
+        self.state.epoch = None
+        super().log(logs | {term: sum(values) / len(values) for term, values in self._terms.items()}, start_time)
+        self._terms.clear()

@@ -1,0 +1,47 @@
+"""Linear layers whose frozen weights are held in 4 bits (NF4, its scales quantized once more), through bitsandbytes.
+
+Knows single layers; which ones, and the adapters on them, are in `adapters.py`. Needs the extra `qlora`.
+"""
+
+import torch
+from torch import nn
+
+try:
+    from bitsandbytes import matmul_4bit
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit, Params4bit
+except ImportError as error:
+    raise ImportError("lora.base: nf4 needs bitsandbytes: pip install 'fusionvl[qlora]'") from error
+
+
+class FrozenLinear4bit(Linear4bit):
+    """`nn.Linear` on the weights that the 4 bits stand for.
+
+    Unlike bitsandbytes' own forward pass it computes in autocast's dtype, leaves the bias in its own, and never
+    rearranges the weights for answering, after which some CPUs could not train them any more.
+
+    Args:
+        layer: What to quantize, where it is; its bias is kept.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(
+            layer.in_features, layer.out_features, bias=layer.bias is not None, quant_type="nf4", device="meta"
+        )
+        weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=self)
+        self.weight = weight.to(layer.weight.device)  # a move quantizes, one to the same place, too
+        self.bias = layer.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply in autocast's dtype, or in that of the input."""
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return matmul_4bit(x.to(dtype), self.weight, quant_state=self.weight.quant_state, bias=bias)
+
+    def dequantized(self) -> nn.Linear:
+        """An ordinary layer in float32 that computes the same."""
+        plain = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        plain.weight = nn.Parameter(dequantize_4bit(self.weight.data, self.weight.quant_state).float())
+        plain.bias = self.bias
+        return plain

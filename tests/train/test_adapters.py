@@ -1,0 +1,266 @@
+"""LoRA and QLoRA in a stage: what is trained, exact resume, and a result that is an ordinary model."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import PeftModel
+from PIL import Image
+from safetensors.torch import load_file
+
+from fusionvl.engine import FusionEngine
+from fusionvl.engine.loading import load_model
+from fusionvl.train import run
+from fusionvl.train.adapters import add_adapters, merge_adapters
+from fusionvl.train.checkpoints import load_trained, save_trained
+from fusionvl.train.config import LearningRates, Lora, MixtureData, load_recipe
+from fusionvl.train.memory import expected_bytes
+from fusionvl.train.metrics import read_lines
+from fusionvl.train.model import freeze_and_describe, part_of
+from fusionvl.train.starting_point import starting_point
+
+RATES = LearningRates(vision_tower=0.0, mapping=1e-2, interaction_layers=1e-2, decoder=1e-2)
+BASES = ("float32", "nf4")
+
+
+@pytest.fixture(params=BASES)
+def base(request):
+    if request.param == "nf4":
+        pytest.importorskip("bitsandbytes")
+    return request.param
+
+
+@pytest.fixture
+def adapted(recipe, tmp_path):
+    """The tiny recipe with one stage, whose decoder is adapted, on a handful of rows."""
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    turns = [{"from": "human", "value": "what shape is in the image?"}, {"from": "gpt", "value": "circle"}]
+    rows = [{"id": f"id-{number}", "conversations": turns, "image": "red.png"} for number in range(12)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    data = MixtureData(datasets=[{"json_path": str(tmp_path / "rows.json")}])
+    stage = replace(recipe.stages[0], data=data, learning_rates=RATES, lora=Lora(rank=4, dropout=0.1))
+    return replace(recipe, stages=[stage], held_out=None, report_to=[])
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def losses(folder):
+    return {line["step"]: line["loss"] for line in read_lines(folder / "metrics.jsonl") if "loss" in line}
+
+
+def changed_parts(before, after):
+    assert before.keys() == after.keys()
+    return {part_of(name) for name in after if not torch.equal(before[name], after[name])}
+
+
+def taught(tiny, lora, batch, steps=6, family="llama"):
+    """A tiny model after a few steps with adapters."""
+    model = tiny.model(family)
+    add_adapters(model, lora)
+    freeze_and_describe(model, RATES)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.01)
+    for _ in range(steps):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture
+def batch(tiny):
+    return tiny.batch([tiny.row(0, turns=2), tiny.row(1)], labels=True)
+
+
+@torch.no_grad()
+def logits(model, batch):
+    return model(**batch, output_logits=True).logits
+
+
+class KilledError(Exception):
+    pass
+
+
+class KilledTrainer(run.FusionTrainer):
+    def training_step(self, *args, **kwargs):
+        if self.state.global_step == 3:
+            raise KilledError
+        return super().training_step(*args, **kwargs)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, adapted, base, monkeypatch):
+    adapted.stages[0].lora.base = base
+    whole = run.train(adapted, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "FusionTrainer", KilledTrainer)
+        with pytest.raises(KilledError):
+            run.train(adapted, tmp_path / "killed")
+    resumed = run.train(adapted, tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    for name, tensor in weights(whole).items():
+        assert torch.equal(tensor, weights(resumed)[name]), name
+
+
+def test_a_whole_stage_with_adapters(tmp_path, adapted):
+    """One run, looked at from all sides: checkpoint, result, adapter apart, and the stage that follows."""
+    start, _ = starting_point(adapted)
+    first = adapted.stages[0]
+    after = replace(first, name="2", lora=None, learning_rates=LearningRates(1e-2, 1e-2, 1e-2, 1e-2))
+    folder = run.train(replace(adapted, stages=[first, after]), tmp_path / "out")
+
+    held = load_file(tmp_path / "out" / "stage-1" / "checkpoint-4" / "trained.safetensors")
+    assert {part_of(name) for name in held} == {"mapping", "interaction_layers", "decoder"}
+    assert all(".lora_" in name for name in held if part_of(name) == "decoder")
+    assert not (tmp_path / "out" / "stage-1" / "checkpoint-4" / "model.safetensors").exists()
+    assert (tmp_path / "out" / "stage-2" / "checkpoint-4" / "model.safetensors").exists()
+
+    result = load_model(str(tmp_path / "out" / "stage-1" / "model"), torch.float32).state_dict()
+    changed = changed_parts(start.state_dict(), result)
+    assert changed == {"mapping", "interaction_layers", "decoder"}
+    untouched = "model.language_model.embed_tokens.weight"
+    assert torch.equal(start.state_dict()[untouched], result[untouched])
+
+    adapter = PeftModel.from_pretrained(start, tmp_path / "out" / "stage-1" / "adapter")
+    found = adapter.merge_and_unload().state_dict()
+    for name, tensor in result.items():
+        torch.testing.assert_close(found[name], tensor)
+
+    assert changed_parts(result, load_model(str(folder), torch.float32).state_dict()) == set(vars(RATES))
+    engine = FusionEngine.from_pretrained(folder)
+    assert isinstance(engine.ask(None, "what shape is in the image?", max_new_tokens=3), str)
+
+
+def test_weights_of_other_adapters_are_not_resumed(tiny, tmp_path, batch):
+    save_trained(taught(tiny, Lora(rank=4), batch, steps=0), tmp_path)
+    model = taught(tiny, Lora(rank=4, mapping=True), batch, steps=0)
+    with pytest.raises(ValueError, match=r"holds \d+ weights and the stage trains \d+; 16 are not in both"):
+        load_trained(model, tmp_path)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "phi3", "smollm"])  # biases, fused projections, tied embeddings
+def test_merging_changes_no_answer(tiny, batch, family, base):
+    model = taught(tiny, Lora(rank=4, mapping=True, interaction_layers=True, base=base), batch, family=family)
+    before, names = logits(model, batch), tiny.model(family).state_dict().keys()
+    assert (before - logits(tiny.model(family), batch)).abs().max() > 0.1
+    merge_adapters(model)
+    assert (logits(model, batch) - before).abs().max() < 1e-4
+    assert model.state_dict().keys() == names
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert not hasattr(model, "peft_config")
+
+
+def test_4_bit_weights_are_learned_around(tiny, batch):
+    """What QLoRA promises: adapters make up for the weights that lost precision."""
+    pytest.importorskip("bitsandbytes")
+    untrained, trained = (taught(tiny, Lora(rank=4, base="nf4"), batch, steps) for steps in (0, 20))
+    with torch.no_grad():
+        assert trained(**batch).loss < untrained(**batch).loss - 0.5
+
+
+def test_4_bit_weights_stay_after_answering(tiny, batch):
+    """bitsandbytes' own layer rearranges its weights in evaluation mode on some CPUs, and fails on narrow ones."""
+    pytest.importorskip("bitsandbytes")
+    model = taught(tiny, Lora(rank=4, base="nf4"), batch, steps=1)
+    before = copy.deepcopy(model.state_dict())
+    in_evaluation = logits(model, batch)
+    assert torch.equal(logits(model.train(), batch), in_evaluation)
+    after = model.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_4_bit_layers_compute_in_autocasts_dtype(tiny, batch):
+    four_bit = pytest.importorskip("fusionvl.train.four_bit")
+    layer = torch.nn.Linear(64, 32)
+    packed = four_bit.FrozenLinear4bit(layer)
+    hidden = torch.randn(3, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert packed(hidden).dtype == torch.bfloat16
+        torch.testing.assert_close(packed(hidden), packed.dequantized()(hidden))
+    assert packed(hidden).dtype == torch.float32
+    assert torch.equal(packed.bias, layer.bias)
+
+
+def test_bfloat16_under_adapters(tmp_path, adapted):
+    adapted.stages[0].lora.base = "bfloat16"
+    with pytest.raises(ValueError, match=r"Stage 1: lora\.base is bfloat16, and this run computes in float32"):
+        run.train(adapted, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    folder = run.train(replace(adapted, precision="bfloat16"), tmp_path / "out")
+    assert {tensor.dtype for tensor in weights(folder).values()} == {torch.float32}
+
+
+def test_gradient_checkpointing_changes_no_weight(tmp_path, adapted, base):
+    adapted.stages[0].lora.base = base
+    plain = weights(run.train(adapted, tmp_path / "plain"))
+    saving = weights(run.train(replace(adapted, gradient_checkpointing=True), tmp_path / "saving"))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(saving[name], tensor)
+
+
+def test_the_table_tells_adapters_from_what_is_under_them(tiny, base):
+    model = tiny.model("smollm")
+    decoder = sum(weight.numel() for name, weight in model.named_parameters() if part_of(name) == "decoder")
+    add_adapters(model, Lora(rank=4, base=base))
+    table = freeze_and_describe(model, RATES)
+    rows = {line[:30].strip(): line[30:].split() for line in table.splitlines()}
+    layers, hidden, keys, mlp = 4, 32, 16, 48
+    adapters = layers * 4 * (2 * (hidden + hidden) + 2 * (hidden + keys) + 3 * (hidden + mlp))
+    assert rows["decoder"] == [f"{decoder:,}", "frozen", "0"]
+    assert rows["decoder, adapters"] == [f"{adapters:,}", "trained", "0.01"]
+    assert rows["mapping"][1:] == ["trained", "0.01"]
+    assert rows["vision_tower"][1] == "frozen"
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert trained == adapters + sum(int(rows[part][0].replace(",", "")) for part in ("mapping", "interaction_layers"))
+
+
+def test_4_bit_weights_take_less_memory(tiny):
+    pytest.importorskip("bitsandbytes")
+    held = {}
+    for base in BASES:
+        model = tiny.model()
+        add_adapters(model, Lora(rank=4, base=base))
+        freeze_and_describe(model, RATES)
+        held[base] = expected_bytes(model)
+    layers = tiny.model().model.language_model.layers
+    projections = [module.weight.numel() for module in layers.modules() if isinstance(module, torch.nn.Linear)]
+    # Two weights a byte, a byte of scale for 64 of them, scales of 256 scales, and two tables of levels.
+    packed = [count // 2 + -(-count // 64) + 4 * -(-count // 64 // 256) + 4 * (16 + 256) for count in projections]
+    assert held["float32"]["weights, frozen"] - held["nf4"]["weights, frozen"] == 4 * sum(projections) - sum(packed)
+    assert held["float32"]["optimizer state"] == held["nf4"]["optimizer state"]
+
+
+@pytest.mark.parametrize(
+    ("lora", "named"),
+    [
+        ("rank: 8, ranks: 4", "ranks"),
+        ("rank: eight", "rank"),
+        ("base: int4", "base"),
+    ],
+)
+def test_mistakes_in_the_block(tmp_path, recipe_text, lora, named):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_text.replace("num_latents:", f"lora: {{{lora}}}\n  num_latents:"))
+    with pytest.raises(ValueError, match=named):
+        load_recipe(path)
+
+
+def test_adapters_of_a_frozen_part_are_refused(tmp_path, recipe_text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        recipe_text.replace("decoder: 0.001", "decoder: 0.0").replace("num_latents:", "lora: {}\n  num_latents:")
+    )
+    with pytest.raises(
+        ValueError, match=r"Stage 1: adapters learn at the rate of their part, and that of decoder is 0"
+    ):
+        load_recipe(path)
+
+
+def test_the_command_line_reaches_the_last_stage(tmp_path, recipe_text):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe_text)
+    recipe = load_recipe(path, ["stages.lora.rank=8", "stages.lora.base=nf4"])
+    assert [stage.lora for stage in recipe.stages] == [None, Lora(rank=8, base="nf4")]

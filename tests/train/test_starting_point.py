@@ -1,0 +1,66 @@
+"""Starting points that other tests do not reach: a checkpoint as the authors released it, a GGUF converted once."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fusionvl.train import run
+from fusionvl.train.config import ModelFromCheckpoint, ModelFromParts
+from fusionvl.train.scratch import train_tokenizer
+from fusionvl.train.starting_point import starting_point
+
+TEXTS = ["what shape is in the image?", "is there a red circle?", "yes", "no"]
+
+
+@pytest.fixture
+def released(reference_dir, tmp_path):
+    """A checkpoint in the released layout, with a tokenizer and an embedding for each of its tokens."""
+    folder = shutil.copytree(reference_dir / "checkpoints" / "llama-siglip", tmp_path / "released")
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300)
+    tokenizer.add_tokens(["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], special_tokens=True)
+    tokenizer.add_tokens(["<vision_start>", "<vision_end>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = torch.randn(len(tokenizer), tensors[name].shape[1]) * tensors[name].std()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(tokenizer)}))
+    return folder
+
+
+def test_a_released_checkpoint_is_trained(tmp_path, recipe, released):
+    recipe = replace(recipe, model=ModelFromCheckpoint(str(released)), stages=recipe.stages[1:], held_out=None)
+    stage = recipe.stages[0]
+    stage.max_steps, stage.num_latents, stage.max_length = 2, [4], 2048
+    before, _ = starting_point(recipe)
+    after = run.load_model(str(run.train(recipe, tmp_path / "out")), torch.float32)
+    assert after.config.early_guidance == "released"
+    trained = before.state_dict()
+    same = [name for name, tensor in after.state_dict().items() if torch.equal(tensor, trained[name])]
+    assert same == []
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(line["vision_mapping_loss"] > 0 for line in lines)
+
+
+def test_gguf_is_converted_once(tmp_path, recipe, monkeypatch, train_until, assert_same):
+    scratch, conversions = replace(recipe), []
+    recipe = replace(
+        recipe, model=ModelFromParts("decoder", "vision", "chatml", gguf_file="a.gguf", attention="eager")
+    )
+
+    def convert(_):
+        conversions.append(1)
+        return starting_point(scratch)
+
+    monkeypatch.setattr(run, "starting_point", convert)
+    run.train(recipe, tmp_path / "whole")
+    train_until(recipe, tmp_path / "killed", "1", steps=3)
+    run.train(recipe, tmp_path / "killed")
+    assert len(conversions) == 2, "one for each run, none for going on"
+    assert_same(tmp_path / "whole", tmp_path / "killed")
