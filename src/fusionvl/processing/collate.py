@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from PIL import Image
 from transformers import BatchFeature
 
+from fusionvl.processing.batching import IGNORED_LABEL
 from fusionvl.processing.conversation import validate_conversation
 from fusionvl.processing.processing import FusionProcessor
 
@@ -27,12 +29,18 @@ class FusionCollator:
         num_latents: the counts to draw from, all equally likely.
         seed: of the draw.
         max_length: tokens a row may have; later turns of longer conversations are left out.
+        pad_to_multiple_of: rows and guides are padded to a multiple of this: fewer different lengths, each of which
+            takes memory of its own.
+        blank_images: whether a batch of text alone gets one more row, a blank image without labels, and the entry
+            `blank_image`: processes that train together wait for each other in every layer, so all must run all.
     """
 
     processor: FusionProcessor
     num_latents: Sequence[int] = (4, 16, 36, 64, 144)
     seed: int = 0
     max_length: int | None = None
+    pad_to_multiple_of: int = 1
+    blank_images: bool = False
 
     def __post_init__(self) -> None:
         if not self.num_latents:
@@ -56,8 +64,18 @@ class FusionCollator:
                 validate_conversation(sample["messages"])
             except ValueError as error:
                 raise ValueError(f"sample {number} of the batch: {error}") from error
+        batch = self._encode(samples, self.draw(samples))
+        if not self.blank_images or "pixel_values" in batch:
+            return batch
+        batch = self._encode([*samples, _blank()], min(self.num_latents))
+        batch["labels"][-1] = IGNORED_LABEL
+        batch["blank_image"] = True
+        return batch
+
+    def _encode(self, samples: Sequence[Mapping[str, Any]], num_latents: int) -> BatchFeature:
         conversations = [_with_image(sample["messages"], sample.get("image")) for sample in samples]
-        options = {"return_labels": True, "padding_side": "right", "num_latents": self.draw(samples)}
+        options = {"return_labels": True, "padding_side": "right", "num_latents": num_latents}
+        options["pad_to_multiple_of"] = self.pad_to_multiple_of
         if self.max_length is not None:
             options["max_length"] = self.max_length
         return self.processor.apply_chat_template(
@@ -71,6 +89,11 @@ class FusionCollator:
             for message in sample["messages"]:
                 digest.update(_text_of(message["content"]).encode("utf-8", "surrogatepass"))
         return self.num_latents[int.from_bytes(digest.digest()[:8], "big") % len(self.num_latents)]
+
+
+def _blank() -> dict[str, Any]:
+    messages = [{"role": "user", "content": "."}, {"role": "assistant", "content": "."}]
+    return {"messages": messages, "image": Image.new("RGB", (1, 1))}
 
 
 def _with_image(messages: Sequence[Mapping[str, Any]], image: Any) -> list[dict[str, Any]]:

@@ -48,7 +48,6 @@ def load(settings: LocalModel, device: str) -> Callable[[Sequence[TextRequest]],
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    torch.set_grad_enabled(False)
     source = locate(settings.model)
     gguf = {} if settings.gguf_file is None else {"gguf_file": settings.gguf_file}
     try:

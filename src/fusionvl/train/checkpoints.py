@@ -1,7 +1,6 @@
 """Checkpoints and results of a run: which one it goes on from, which are kept, how they are written.
 
-A folder that bears a checkpoint's name is whole, see `disk.py`. With adapters a checkpoint holds what is trained and
-nothing else: the frozen weights are those that the stage starts from. Knows no stages.
+A folder that bears a checkpoint's name is whole, see `disk.py`. What is in one: `training_state.py`. Knows no stages.
 """
 
 from collections.abc import Iterator
@@ -9,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
+from fusionvl.train.processes import rank
 
-TRAINED_FILE = "trained.safetensors"
 KEPT = 2
 _PREFIX = "checkpoint-"
 
@@ -48,44 +46,34 @@ def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.data for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save_trained(model: nn.Module, checkpoint: Path) -> None:
-    """Write the weights that are not frozen."""
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    save_file(trained_weights(model), checkpoint / TRAINED_FILE)
+def save_model(
+    model: FusionForConditionalGeneration,
+    processor: FusionProcessor,
+    folder: Path,
+    state: dict[str, torch.Tensor] | None = None,
+) -> Path:
+    """Write model and processor; the folder appears whole or not at all. The first process writes, the others wait.
 
-
-def load_trained(model: nn.Module, checkpoint: Path) -> None:
-    """Put weights that `save_trained` wrote back into a model.
-
-    Raises:
-        ValueError: When they are not the weights that the model trains.
-    """
-    found, expected = load_file(checkpoint / TRAINED_FILE), trained_weights(model)
-    if different := sorted(found.keys() ^ expected.keys()):
-        raise ValueError(
-            f"{checkpoint} holds {len(found)} weights and the stage trains {len(expected)}; {len(different)} are not "
-            f"in both: {different[:5]}"
-        )
-    model.load_state_dict(found, strict=False)
-
-
-def save_model(model: FusionForConditionalGeneration, processor: FusionProcessor, folder: Path) -> Path:
-    """Write model and processor; the folder appears whole or not at all.
+    Args:
+        model: What is written.
+        processor: Its processor.
+        folder: Replaced if it is there.
+        state: The weights, if the model itself does not hold them whole.
 
     Raises:
         CannotWriteError: When the disk is full.
     """
     with written_whole(folder) as unfinished:
-        model.save_pretrained(unfinished)
-        processor.save_pretrained(unfinished)
+        if rank() == 0:
+            model.save_pretrained(unfinished, state_dict=state)
+            processor.save_pretrained(unfinished)
     return folder
 
 
 def checkpoint_size(model: nn.Module) -> int:
-    """Bytes that a checkpoint takes: the weights, and for those that are trained two moments of Adam, in float32."""
-    weights = sum(parameter.numel() for parameter in model.parameters())
+    """Bytes that a checkpoint takes: the weights that are trained and two moments of Adam for each, in float32."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return (weights + 2 * trained) * torch.float32.itemsize
+    return 3 * trained * torch.float32.itemsize
 
 
 def check_room_for_checkpoints(model: nn.Module, folder: Path, to_come: int) -> None:

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from fusionvl.data.replacement import FaultPolicy
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Parallel = Literal["auto", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"]
 
 
 @dataclass
@@ -110,7 +111,7 @@ class StageConfig:
         data: Where samples come from.
         max_steps: Optimizer steps.
         batch_size: Rows of a forward pass on one device.
-        gradient_accumulation: Forward passes of an optimizer step.
+        gradient_accumulation: Forward passes of an optimizer step; several processes share them.
         learning_rates: Peak learning rate of each part.
         num_latents: Counts of latent tokens, one drawn for each batch.
         warmup_ratio: Share of the steps in which the learning rate rises.
@@ -138,12 +139,31 @@ class StageConfig:
     lora: Lora | None = None
 
     def __post_init__(self) -> None:
+        if 0 in self.num_latents and len(set(self.num_latents)) > 1:
+            raise ValueError(
+                f"Stage {self.name}: num_latents {self.num_latents} mixes 0, which leaves the interaction layers out, "
+                f"with other counts; processes that train together must all run all layers"
+            )
         frozen = [part for part in self.lora.parts if not getattr(self.learning_rates, part)] if self.lora else []
         if frozen:
             raise ValueError(
                 f"Stage {self.name}: adapters learn at the rate of their part, and that of {' and '.join(frozen)} is "
                 f"0: set learning_rates.{frozen[0]}, or leave its adapters out"
             )
+
+    def passes_of_each(self, processes: int) -> int:
+        """Forward passes of an optimizer step in each of several processes.
+
+        Raises:
+            ValueError: When they cannot be shared evenly.
+        """
+        if self.gradient_accumulation % processes:
+            raise ValueError(
+                f"Stage {self.name}: {processes} processes cannot share the {self.gradient_accumulation} forward "
+                f"passes of an optimizer step (gradient_accumulation) evenly: start another number of processes, or "
+                f"change gradient_accumulation and, for the same global batch, batch_size"
+            )
+        return self.gradient_accumulation // processes
 
 
 @dataclass
@@ -223,6 +243,7 @@ class Recipe:
         held_out: What to ask at these measurements; without it nothing is asked.
         report_to: Trackers that get the log besides `metrics.jsonl`: tensorboard, wandb, mlflow, ...
         data_workers: Processes that prepare batches.
+        parallel: How several processes share the work, see docs/training.md; `auto` takes fsdp2 on GPUs, ddp without.
         gradient_checkpointing: Whether the backward pass computes activations again instead of keeping them.
     """
 
@@ -238,6 +259,7 @@ class Recipe:
     held_out: HeldOut | None = None
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     data_workers: int = 1
+    parallel: Parallel = "auto"
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import ImageOps
 from torch.utils.data import Dataset, Sampler
 
-from fusionvl.data.batches import grouped_batches
+from fusionvl.data.batches import grouped_batches, rank_share
 from fusionvl.data.mixture import Mixture, open_mixture
 from fusionvl.data.replacement import SampleReader
 from fusionvl.data.sample import Sample, to_messages
@@ -72,9 +72,11 @@ class MixtureConversations(Dataset[dict[str, Any]]):
     def _is_mirrored(self, position: int) -> bool:
         return random.Random(f"mirror/{self.mixture.seed}/{position}").random() < 0.5
 
-    def batches(self, batch_size: int, accumulation: int, num_steps: int, first_step: int) -> Sampler[list[int]]:
-        """Samples of one modality and similar length, within the mixture's order."""
-        return GroupedPositions(self.mixture, batch_size, accumulation, num_steps, first_step)
+    def batches(
+        self, batch_size: int, accumulation: int, num_steps: int, first_step: int, rank: int, processes: int
+    ) -> Sampler[list[int]]:
+        """Samples of one modality and similar length, within the mixture's order; see `GroupedPositions`."""
+        return GroupedPositions(self.mixture, batch_size, accumulation, num_steps, first_step, rank, processes)
 
     def _decode(self, sample: Sample) -> dict[str, Any]:
         image = None if sample.image is None else load_image(sample.image)
@@ -99,14 +101,17 @@ class MixtureConversations(Dataset[dict[str, Any]]):
 class GroupedPositions(Sampler[list[int]]):
     """A stage's batches of like samples, from one optimizer step on.
 
-    A step's samples are grouped together, then divided among its forward passes.
+    A step's samples are grouped together, then divided among its forward passes, and these among the processes. So
+    the forward passes of a step are the same for any number of processes.
 
     Attributes:
         mixture: The data.
         batch_size: Rows of a forward pass.
-        accumulation: Forward passes of an optimizer step.
+        accumulation: Forward passes of an optimizer step, over all processes.
         num_steps: Optimizer steps of the whole stage.
         first_step: Where to start; those before are done.
+        rank: Which process this is.
+        processes: How many there are.
     """
 
     mixture: Mixture
@@ -114,15 +119,18 @@ class GroupedPositions(Sampler[list[int]]):
     accumulation: int
     num_steps: int
     first_step: int = 0
+    rank: int = 0
+    processes: int = 1
 
     def __iter__(self) -> Iterator[list[int]]:
         size = self.batch_size * self.accumulation
         steps = grouped_batches(self.mixture, self.first_step * size, size)
         for _, positions in zip(range(self.first_step, self.num_steps), steps, strict=False):  # steps have no end
-            yield from positions.reshape(self.accumulation, self.batch_size).tolist()
+            passes = positions.reshape(self.accumulation, self.batch_size)
+            yield from rank_share(passes, self.rank, self.processes).tolist()
 
     def __len__(self) -> int:
-        return self.num_steps * self.accumulation
+        return self.num_steps * self.accumulation // self.processes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Knows the engine and the data room. The answers are for watching a run; scores a
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -20,6 +20,7 @@ from fusionvl.train.metrics import append_line
 
 logger = logging.getLogger(__name__)
 _BATCH = 64
+Asked: TypeAlias = list[tuple[Sample, str]]
 
 
 def held_out_samples(held_out: HeldOut, seed: int) -> list[Sample]:
@@ -71,11 +72,13 @@ class AskHeldOut(TrainerCallback):
         """Ask when it is time."""
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
-        answers = self._answers(kwargs["model"])
+        answers = self._answers(kwargs["model"])  # in every process: a sharded model computes in all or none
+        if not state.is_world_process_zero:
+            return
         asked = list(zip(self.samples, answers, strict=True))
         where = {"stage": self.stage, "step": state.global_step}
-        accuracy = sum(answer == sample.turns[0].answer for sample, answer in asked) / len(asked)
-        append_line(self.output / "metrics.jsonl", {**where, "held_out_accuracy": accuracy})
+        accuracy = _accuracy(asked)
+        append_line(self.output / "metrics.jsonl", {**where, "held_out_accuracy": accuracy, **_by_source(asked)})
         for sample, answer in asked[: self.held_out.shown]:
             turn = sample.turns[0]
             append_line(
@@ -103,3 +106,17 @@ class AskHeldOut(TrainerCallback):
             answers += engine.answer(asked, max_new_tokens=self.held_out.max_new_tokens)
         model.train(was_training)
         return [answer.text for answer in answers]
+
+
+def _accuracy(asked: Asked) -> float:
+    """The share of answers that are exactly right."""
+    return sum(answer == sample.turns[0].answer for sample, answer in asked) / len(asked)
+
+
+def _by_source(asked: Asked) -> dict[str, float]:
+    """The same for each data set, where there are several."""
+    sources = sorted({sample.source for sample, _ in asked})
+    if len(sources) == 1:
+        return {}
+    own = {source: [each for each in asked if each[0].source == source] for source in sources}
+    return {f"held_out_accuracy/{source}": _accuracy(each) for source, each in own.items()}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -41,9 +42,14 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     return storage_bytes(value for state in optimizer.state.values() for value in state.values())
 
 
+def _share(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of a tensor, all of it unless it is sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     """Memory under these tensors; what several of them share counts once."""
-    storages = [tensor.untyped_storage() for tensor in tensors]
+    storages = [_share(tensor).untyped_storage() for tensor in tensors]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
@@ -63,7 +69,7 @@ class KeptForBackward:
 
     def __init__(self, model: nn.Module) -> None:
         self.bytes = 0
-        self._weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        self._weights = {_share(parameter).untyped_storage().data_ptr() for parameter in model.parameters()}
         self._kept: list[torch.Tensor] = []
         self._watching = ExitStack()
         self._hooks = [
@@ -87,7 +93,7 @@ class KeptForBackward:
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
         kept = tensor.detach()  # the tensor itself would hold the graph that holds it
-        if tensor.untyped_storage().data_ptr() not in self._weights:
+        if _share(tensor).untyped_storage().data_ptr() not in self._weights:
             self._kept.append(kept)
         return kept
 

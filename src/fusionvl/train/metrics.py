@@ -89,13 +89,16 @@ def plot_metrics(path: Path) -> None:
 
 def _draw_panel(axes: Any, lines: list[dict[str, Any]], names: tuple[str, ...]) -> None:
     position, borders = _positions(lines)
-    for name in names:
+    drawn = {
+        key for line in lines for key in line if key in names or key.startswith(tuple(f"{name}/" for name in names))
+    }
+    for name in sorted(drawn):
         points = [(position(line), line[name]) for line in lines if name in line]
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1)
     for stage, border in borders.items():
         axes.axvline(border, color="0.8", linewidth=0.8)
         axes.text(border, 1, f" stage {stage}", transform=axes.get_xaxis_transform(), va="top", color="0.4")
-    if len(names) > 1:
+    if len(drawn) > 1:
         axes.legend(loc="upper right")
 
 

@@ -7,7 +7,6 @@ With `--stage` a single stage is run, on the result of the one before.
 """
 
 import logging
-import os
 from dataclasses import dataclass
 from itertools import takewhile
 from math import ceil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import torch
 from transformers import TrainerCallback, set_seed
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from fusionvl.data.extras import import_extra
 from fusionvl.data.mixture import Mixture
@@ -23,7 +23,7 @@ from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
 from fusionvl.train.adapters import add_adapters, check_adapters, merge_adapters, save_adapter
-from fusionvl.train.arguments import computes_in_bfloat16, training_arguments
+from fusionvl.train.arguments import computes_in_bfloat16, parallelism, training_arguments
 from fusionvl.train.checkpoints import (
     check_room_for_checkpoints,
     last_complete_checkpoint,
@@ -38,12 +38,15 @@ from fusionvl.train.held_out import AskHeldOut, held_out_samples
 from fusionvl.train.memory import MemoryReport
 from fusionvl.train.metrics import MetricsFile, forget_after, plot_metrics
 from fusionvl.train.model import freeze_and_describe
+from fusionvl.train.processes import all_processes, meet, rank, wait, world_size
 from fusionvl.train.progress import Progress
 from fusionvl.train.run_folder import claim
+from fusionvl.train.sharding import apply_fsdp2
 from fusionvl.train.starting_point import starting_point
 from fusionvl.train.trainer import FusionTrainer
 
 logger = logging.getLogger(__name__)
+ROW_MULTIPLE = 16  # memory grows with the number of different lengths, see docs/log.md
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,20 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
 
 def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
     """Open all data and refuse before the first step what cannot work later."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise ValueError(f"Training runs in one process so far, this one was started as one of {processes}")
     import_extra("matplotlib", extra="train", needed_for="the plot of a training run")
+    if parallelism(recipe).startswith("deepspeed"):
+        import_extra("deepspeed", extra="deepspeed", needed_for=f"parallel={recipe.parallel}")
     if "tensorboard" in recipe.report_to:
         import_extra("tensorboard", extra="train", needed_for="report_to: [tensorboard]")
     check_adapters(selected, computes_in_bfloat16(recipe))
     mixtures = {}
     for stage in selected:
+        stage.passes_of_each(world_size())
+        if stage.lora is not None and parallelism(recipe) not in ("none", "ddp"):
+            raise ValueError(
+                f"Stage {stage.name}: adapters cannot be merged into weights that {world_size()} processes share as "
+                f"{parallelism(recipe)}: set parallel=ddp"
+            )
         try:
             mixtures[stage.name] = open_data(stage.data, recipe.seed)
         except ValueError as error:
@@ -126,7 +134,10 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
             f"Stage {selected[0].name} starts from the result of stage {before[-1].name}, and there is no "
             f"{run.result(before[-1])}: run --stage {before[-1].name} first, or --stage all"
         )
-    claim(output, recipe)
+    meet()
+    if rank() == 0:
+        claim(output, recipe)
+    wait()
     return run
 
 
@@ -173,8 +184,13 @@ def _train_stage(
     forget_unfinished(folder)
     checkpoint = last_complete_checkpoint(folder)
     start_step = 0 if checkpoint is None else step_of(checkpoint)
-    for log in ("metrics.jsonl", "samples.jsonl"):
-        forget_after(run.output / log, stage.name, start_step)
+    if rank() == 0:
+        for log in ("metrics.jsonl", "samples.jsonl"):
+            forget_after(run.output / log, stage.name, start_step)
+    parts = freeze_and_describe(model, stage.learning_rates)
+    sharded = parallelism(run.recipe) == "fsdp2"
+    if sharded:
+        apply_fsdp2(model, all_processes(), torch.bfloat16 if computes_in_bfloat16(run.recipe) else None)
     trainer = FusionTrainer(
         stage=stage,
         start_step=start_step,
@@ -182,19 +198,28 @@ def _train_stage(
         args=training_arguments(run.recipe, stage, folder),
         conversations=conversations,
         collate=FusionCollator(
-            processor, num_latents=stage.num_latents, seed=run.recipe.seed, max_length=stage.max_length
+            processor,
+            num_latents=stage.num_latents,
+            seed=run.recipe.seed,
+            max_length=stage.max_length,
+            pad_to_multiple_of=ROW_MULTIPLE,
+            blank_images=True,
         ),
         callbacks=_callbacks(run, stage, processor),
+        sharded=sharded,
     )
     _announce(stage, start_step)
-    logger.info(freeze_and_describe(model, stage.learning_rates))
+    logger.info(parts)
     check_room_for_checkpoints(model, folder, ceil((stage.max_steps - start_step) / run.recipe.save_every))
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    plot_metrics(run.output / "metrics.jsonl")
+    if rank() == 0:
+        plot_metrics(run.output / "metrics.jsonl")
     if stage.lora is not None:
-        save_adapter(model, folder / "adapter")
+        if rank() == 0:
+            save_adapter(model, folder / "adapter")
         merge_adapters(model)
-    save_model(model, processor, run.result(stage))
+    save_model(model, processor, run.result(stage), None if world_size() == 1 else trainer.whole_state())
+    unset_hf_deepspeed_config()  # as long as it is set, ZeRO-3 takes apart every model that is loaded
 
 
 def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> MixtureConversations:
@@ -207,7 +232,9 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
             f"Stage {stage.name} began with other data than {stage.data.path or 'its datasets'} now hold: its order "
             f"would change. Restore the data, or remove {folder}"
         )
-    write_text(recorded, mixture.fingerprint)
+    wait()
+    if rank() == 0:
+        write_text(recorded, mixture.fingerprint)
     return MixtureConversations(mixture, processor, stage, folder / "quarantine.jsonl")
 
 

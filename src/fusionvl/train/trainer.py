@@ -14,12 +14,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from fusionvl.train.checkpoints import discard_old_checkpoints, load_trained, save_trained
+from fusionvl.train.checkpoints import discard_old_checkpoints
 from fusionvl.train.config import StageConfig
 from fusionvl.train.dataset import MixtureConversations, NamingCollator
 from fusionvl.train.disk import UNFINISHED, written_whole
 from fusionvl.train.metrics import LOSS_TERMS
 from fusionvl.train.model import part_of
+from fusionvl.train.sharding import whole_state
+from fusionvl.train.training_state import load_state, save_state
 
 
 class FusionTrainer(Trainer):
@@ -30,6 +32,7 @@ class FusionTrainer(Trainer):
         start_step: The step it goes on after; 0 for a fresh start.
         conversations: What it trains on.
         collate: Samples -> a batch of the processor's outputs with labels.
+        sharded: Whether the model is sharded already, see `sharding.py`.
         **kwargs: As for `Trainer`.
     """
 
@@ -41,6 +44,7 @@ class FusionTrainer(Trainer):
         conversations: MixtureConversations,
         collate: Any,
         args: TrainingArguments,
+        sharded: bool = False,
         **kwargs: Any,
     ) -> None:
         self.stage = stage
@@ -50,6 +54,9 @@ class FusionTrainer(Trainer):
         self._rows: list[str] = []  # of the step so far
         super().__init__(args=args, train_dataset=conversations, data_collator=collate, **kwargs)
         self.remove_callback(PrinterCallback)  # the log has a file and a progress bar
+        # transformers' word for a model that places its weights and sums its gradients by itself. It is not said of
+        # the model, for Trainer knows no checkpoints of such a one; ours do.
+        self.is_distributed_loading_by_transformers = sharded
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with one group per part and weight decay on matrices only."""
@@ -91,10 +98,12 @@ class FusionTrainer(Trainer):
         return DataLoader(
             self.train_dataset,
             batch_sampler=self.conversations.batches(
-                self.args.train_batch_size,
-                self.args.gradient_accumulation_steps,
+                self.stage.batch_size,
+                self.stage.gradient_accumulation,
                 num_steps=self.args.max_steps,
                 first_step=self.start_step,
+                rank=self.args.process_index,
+                processes=self.args.world_size,
             ),
             collate_fn=NamingCollator(self.data_collator),
             num_workers=workers,
@@ -103,26 +112,13 @@ class FusionTrainer(Trainer):
             generator=torch.Generator(),
         )
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Called for a checkpoint; beside adapters the frozen weights need not be in it."""
-        if self.stage.lora is None:
-            super()._save(output_dir, state_dict)
-        else:
-            save_trained(self.model, Path(output_dir or self.args.output_dir))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self.stage.lora is None:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_trained(self.model, Path(resume_from_checkpoint))
-
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """The model's own loss; its terms are kept for the log.
+        """The model's own loss; its terms are kept for the log. A blank image goes through without weight.
 
         Raises:
             ValueError: When a term is not finite; with the batch's rows.
         """
-        rows = inputs.pop("rows")
+        rows, blank_image = inputs.pop("rows"), inputs.pop("blank_image", False)
         self._rows += rows
         outputs = model(**inputs)
         terms = {term: float(outputs[term].detach()) for term in LOSS_TERMS}
@@ -130,8 +126,9 @@ class FusionTrainer(Trainer):
             named = ", ".join(f"{term} {value}" for term, value in terms.items())
             raise ValueError(f"{self._step()}: the loss is not finite ({named}) on these rows: {', '.join(rows)}")
         for term, value in terms.items():
-            self._terms[term].append(value)
-        return (outputs.loss, outputs) if return_outputs else outputs.loss
+            self._terms[term].append(0.0 if blank_image and term != "lm_loss" else value)
+        loss = outputs.lm_loss + 0.0 * outputs.loss if blank_image else outputs.loss
+        return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Stop before the optimizer takes a step that no later one can undo."""
@@ -167,5 +164,39 @@ class FusionTrainer(Trainer):
         if "loss" not in logs:
             return
         self.state.epoch = None
-        super().log(logs | {term: sum(values) / len(values) for term, values in self._terms.items()}, start_time)
+        means = [sum(values) / len(values) for values in self._terms.values()]
+        of_all = self.accelerator.reduce(torch.tensor(means, dtype=torch.float64, device=self.args.device), "mean")
+        super().log(logs | dict(zip(self._terms, of_all.tolist(), strict=True)), start_time)
         self._terms.clear()
+
+    def whole_state(self) -> dict[str, torch.Tensor]:
+        """All trained weights, for the first process; every process must call."""
+        if self.is_deepspeed_enabled:
+            gathered: dict[str, torch.Tensor] = self.accelerator.get_state_dict(self.deepspeed)
+            return gathered
+        return whole_state(self.model)
+
+    # Checkpoints that any number of processes can go on from; DeepSpeed has its own.
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing: in a checkpoint the weights stand beside the optimizer's state, results are written by the run."""
+
+    @property
+    def _plain_optimizer(self) -> torch.optim.Optimizer:
+        wrapper: Any = self.optimizer  # accelerate's
+        return wrapper.optimizer
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+        else:
+            save_state(Path(output_dir), self.model, self._plain_optimizer, self.lr_scheduler)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Nothing: the weights are loaded with the optimizer's state."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.is_deepspeed_enabled or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        else:
+            load_state(Path(checkpoint), self.model, self._plain_optimizer, self.lr_scheduler)
