@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusionvl import __version__
+from fusionvl.synth.commands import add_synth_commands
 
 if TYPE_CHECKING:
     from fusionvl.engine import FusionEngine
@@ -89,26 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--seed", type=int, default=0, help="of the strategy random:N")
     verify.set_defaults(run=_verify)
 
-    synth = commands.add_parser("synth", help="make training data").add_subparsers(
-        dest="action", required=True, metavar="ACTION"
-    )
-    scenes = synth.add_parser("scenes", help="draw scenes with exact questions and answers; goes on where it stopped")
-    scenes.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the images and conversations")
-    scenes.add_argument("--count", metavar="N", type=_positive, default=1000, help="samples of each kind")
-    scenes.add_argument(
-        "--kinds", metavar="KIND", nargs="+", help="SynthColor, MultiChoice, ... (default: all twelve)"
-    )
-    scenes.add_argument("--size", metavar="PIXELS", type=_positive, default=384, help="of a side, 64 to 1024")
-    scenes.add_argument("--seed", type=int, default=0)
-    scenes.add_argument("--split", choices=["train", "held-out"], default="train", help="share no shape-colour pair")
-    scenes.add_argument("--processes", type=_positive, default=1)
-    scenes.set_defaults(run=_scenes)
-    sheet = synth.add_parser("sheet", help="put samples of a data set on one picture, to look at")
-    sheet.add_argument("folder", metavar="FOLDER", type=Path, help="what `fusionvl synth scenes` wrote")
-    sheet.add_argument("--output", type=Path, help="the picture (default: FOLDER/sheet.png)")
-    sheet.add_argument("--each", metavar="N", type=_positive, default=2, help="samples of each kind")
-    sheet.add_argument("--columns", metavar="N", type=_positive, default=6)
-    sheet.set_defaults(run=_sheet)
+    add_synth_commands(commands.add_parser("synth", help="make training data"))
 
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
@@ -226,30 +208,6 @@ def _verify(options: argparse.Namespace) -> int:
     print(report.as_text())
     print(f"Written: {options.output / 'report.json'}, {options.output / 'lengths.png'}")
     return 1 if report.corrupt else 0
-
-
-def _scenes(options: argparse.Namespace) -> None:
-    from fusionvl.synth.kinds import KINDS
-    from fusionvl.synth.scene_folder import write_scenes
-
-    mixture = write_scenes(
-        options.output,
-        options.count,
-        kinds=options.kinds or tuple(KINDS),
-        size=options.size,
-        seed=options.seed,
-        split=options.split,
-        processes=options.processes,
-    )
-    print(f"Written: {mixture}. Look at it: fusionvl synth sheet {options.output}")
-
-
-def _sheet(options: argparse.Namespace) -> None:
-    from fusionvl.synth.contact_sheet import folder_sheet
-
-    path = options.output or options.folder / "sheet.png"
-    folder_sheet(options.folder, each=options.each, columns=options.columns).save(path)
-    print(f"Written: {path}")
 
 
 def _eval(options: argparse.Namespace) -> None:

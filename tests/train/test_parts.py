@@ -10,10 +10,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, SiglipConfig, SiglipModel, SiglipVisionModel
 
+from fusionvl.data.extras import locate
 from fusionvl.engine.loading import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.train.config import ModelFromCheckpoint, ModelFromParts
-from fusionvl.train.parts import build_from_parts, locate
+from fusionvl.train.parts import build_from_parts
 from fusionvl.train.scratch import train_tokenizer
 from fusionvl.train.starting_point import starting_point
 

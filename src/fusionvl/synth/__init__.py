@@ -1,1 +1,1 @@
-"""Writes data sets. Knows samples as they are on disk, and no model."""
+"""The data engine: from captions to described, drawn and questioned pictures. Knows no FUSION model."""

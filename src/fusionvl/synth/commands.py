@@ -1,0 +1,119 @@
+"""The commands of the data engine: `fusionvl synth ACTION`. Thin: parse, call, print.
+
+Rooms are imported inside the functions, so that `--help` is instant.
+"""
+
+import argparse
+import logging
+import re
+from pathlib import Path
+
+from fusionvl.synth.filter_commands import add_filter_commands
+
+
+def add_synth_commands(synth: argparse.ArgumentParser) -> None:
+    """Add the engine's actions to its command."""
+    actions = synth.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_run(actions)
+    _add_scenes(actions)
+    _add_sheet(actions)
+    add_filter_commands(actions)
+
+
+def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    run = actions.add_parser("run", help="make the rows of a recipe; goes on where it stopped")
+    run.add_argument("recipe", metavar="RECIPE", help="a YAML file, for instance recipes/synth/scenes.yaml")
+    run.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="replaces a value of the recipe: seed=1")
+    run.add_argument("--output", type=Path, help="the run folder (default: runs/synth/NAME)")
+    run.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=_share,
+        default=(0, 1),
+        help="make every N-th shard only, from the I-th on: for the I-th of N processes, I from 0 to N-1",
+    )
+    run.add_argument("--retry-errors", action="store_true", help="try rows again that are errors")
+    run.add_argument(
+        "--accept-changed-config", action="store_true", help="go on with a folder that other settings began"
+    )
+    run.set_defaults(run=_run)
+
+
+def _add_scenes(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    scenes = actions.add_parser("scenes", help="draw scenes as a LLaVA data set, in one go; goes on where it stopped")
+    scenes.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the images and conversations")
+    scenes.add_argument("--count", metavar="N", type=_positive, default=1000, help="samples of each kind")
+    scenes.add_argument(
+        "--kinds", metavar="KIND", nargs="+", help="SynthColor, MultiChoice, ... (default: all twelve)"
+    )
+    scenes.add_argument("--size", metavar="PIXELS", type=_positive, default=384, help="of a side, 64 to 1024")
+    scenes.add_argument("--seed", type=int, default=0)
+    scenes.add_argument("--split", choices=["train", "held-out"], default="train", help="share no shape-colour pair")
+    scenes.add_argument("--processes", type=_positive, default=1)
+    scenes.set_defaults(run=_scenes)
+
+
+def _add_sheet(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    sheet = actions.add_parser("sheet", help="put samples of a data set on one picture, to look at")
+    sheet.add_argument("folder", metavar="FOLDER", type=Path, help="what `fusionvl synth scenes` wrote")
+    sheet.add_argument("--output", type=Path, help="the picture (default: FOLDER/sheet.png)")
+    sheet.add_argument("--each", metavar="N", type=_positive, default=2, help="samples of each kind")
+    sheet.add_argument("--columns", metavar="N", type=_positive, default=6)
+    sheet.set_defaults(run=_sheet)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _share(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N-1, for instance 0/4, not {text}")
+    return int(match[1]), int(match[2])
+
+
+def _run(options: argparse.Namespace) -> None:
+    from fusionvl.synth.recipe import load_synth_recipe
+    from fusionvl.synth.run import synthesize
+
+    logging.basicConfig(format="%(message)s")
+    recipe = load_synth_recipe(options.recipe, options.overrides)
+    folder = options.output or Path("runs") / "synth" / recipe.name
+    tally = synthesize(
+        recipe,
+        folder,
+        share=options.shard,
+        retry_errors=options.retry_errors,
+        accept_changed=options.accept_changed_config,
+    )
+    print(f"{tally} in {folder}")
+    if tally.rows["error"]:
+        print("Errors may pass: run again with --retry-errors")
+
+
+def _scenes(options: argparse.Namespace) -> None:
+    from fusionvl.synth.scenes.kinds import KINDS
+    from fusionvl.synth.scenes.scene_folder import write_scenes
+
+    mixture = write_scenes(
+        options.output,
+        options.count,
+        kinds=options.kinds or tuple(KINDS),
+        size=options.size,
+        seed=options.seed,
+        split=options.split,
+        processes=options.processes,
+    )
+    print(f"Written: {mixture}. Look at it: fusionvl synth sheet {options.output}")
+
+
+def _sheet(options: argparse.Namespace) -> None:
+    from fusionvl.synth.scenes.contact_sheet import folder_sheet
+
+    path = options.output or options.folder / "sheet.png"
+    folder_sheet(options.folder, each=options.each, columns=options.columns).save(path)
+    print(f"Written: {path}")

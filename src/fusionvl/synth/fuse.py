@@ -1,0 +1,58 @@
+"""The fuse: stops a run in which too many of the last rows went wrong, before all of it does.
+
+Knows the status of finished rows and nothing of how they are made.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from fusionvl.synth.rows import Row
+
+
+@dataclass
+class FuseSettings:
+    """When a run stops by itself.
+
+    Attributes:
+        window: How many finished rows are looked back on; the fuse never blows before so many are finished.
+        max_errors: Largest share of errors among them.
+        max_rejected: Largest share of rejected rows among them.
+    """
+
+    window: int = 100
+    max_errors: float = 0.2
+    max_rejected: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"fuse: window must be at least 1, not {self.window}")
+
+
+class Fuse:
+    """Looks at every finished row, and raises when too many went wrong."""
+
+    def __init__(self, settings: FuseSettings) -> None:
+        self._settings = settings
+        self._last: deque[str] = deque(maxlen=settings.window)
+        self._reasons: deque[str] = deque(maxlen=settings.window)
+
+    def note(self, row: Row) -> None:
+        """Take note of a finished row.
+
+        Raises:
+            ValueError: When too many of the last rows are errors, or rejected; names the most frequent reason.
+        """
+        self._last.append(row.status)
+        if row.status != "ok":
+            self._reasons.append(row.reason)
+        if len(self._last) < self._settings.window:
+            return
+        for status, most in (("error", self._settings.max_errors), ("rejected", self._settings.max_rejected)):
+            count = self._last.count(status)
+            if count > most * len(self._last):
+                reason, times = Counter(self._reasons).most_common(1)[0]
+                raise ValueError(
+                    f"Stopped: {count} of the last {len(self._last)} rows are {status}, more than the fuse allows "
+                    f"({most:.0%}). Most frequent reason ({times} times): {reason}. Nothing is lost: run again to go "
+                    "on, with --retry-errors to try failed rows again"
+                )

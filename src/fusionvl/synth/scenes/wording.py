@@ -1,0 +1,96 @@
+"""English for what is in a scene: noun phrases, plurals, lists, places.
+
+Knows the graph and words; asks nothing and describes nothing.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from fusionvl.synth.scenes.placement import region
+from fusionvl.synth.scenes.scene_graph import Box, Thing
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_PLURALS = {"cross": "crosses"}
+_ATTRIBUTES = ("size", "texture", "colour")  # in the order in which English puts them
+
+DIRECTIONS = {
+    "left": "to the left of",
+    "right": "to the right of",
+    "above": "above",
+    "below": "below",
+    "above left": "above and to the left of",
+    "above right": "above and to the right of",
+    "below left": "below and to the left of",
+    "below right": "below and to the right of",
+}
+OPPOSITES = {"left": "right", "right": "left", "above": "below", "below": "above"}
+
+REGIONS = {
+    "top left": "in the top left corner",
+    "top": "at the top",
+    "top right": "in the top right corner",
+    "left": "on the left side",
+    "center": "in the center",
+    "right": "on the right side",
+    "bottom left": "in the bottom left corner",
+    "bottom": "at the bottom",
+    "bottom right": "in the bottom right corner",
+}
+
+
+def a(phrase: str) -> str:
+    """The phrase with its indefinite article."""
+    return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
+
+
+def plural(phrase: str) -> str:
+    """A phrase that ends with a thing's name, for several of them."""
+    *before, noun = phrase.split(" ")
+    return " ".join([*before, _PLURALS.get(noun, f"{noun}s")])
+
+
+def counted(count: int, phrase: str) -> str:
+    """`three red circles`, `one house`, `no stars`."""
+    number = NUMBERS[count] if count < len(NUMBERS) else str(count)
+    return f"{number} {phrase if count == 1 else plural(phrase)}"
+
+
+def listing(phrases: Sequence[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    if len(phrases) < 2:
+        return "".join(phrases)
+    return f"{', '.join(phrases[:-1])} {last} {phrases[-1]}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital letter at the front and a full stop at the end, if it has none."""
+    return text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")
+
+
+def noun_phrase(thing: Thing, attributes: Sequence[str] = ("texture", "colour")) -> str:
+    """`large striped red star`, with those of the attributes that are to be told."""
+    words = [getattr(thing, name) for name in _ATTRIBUTES if name in attributes]
+    return " ".join([word for word in words if word != "plain"] + [thing.shape])
+
+
+def reference(thing: Thing, things: Sequence[Thing], without: str = "") -> str | None:
+    """The shortest phrase that fits this thing alone, as `the red star`; None if there is no such phrase.
+
+    Args:
+        thing: What to refer to.
+        things: All there is, the thing included.
+        without: An attribute not to tell, because it is asked for.
+    """
+    allowed = [name for name in ("colour", "texture", "size") if name != without]
+    for length in range(len(allowed) + 1):
+        for attributes in combinations(allowed, length):
+            phrase = noun_phrase(thing, attributes)
+            if sum(noun_phrase(other, attributes) == phrase for other in things) == 1:
+                return f"the {phrase}"
+    return None
+
+
+def place_phrase(thing: Thing, frame: Box) -> str | None:
+    """`in the top left corner`; None where that is not beyond doubt."""
+    where = region((thing.x, thing.y), frame)
+    return None if where is None else REGIONS[where]

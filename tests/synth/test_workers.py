@@ -1,0 +1,85 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fusionvl.synth.workers import WorkError, Workers
+
+
+def build(name, device):
+    """Answers numbers with where they were computed and how many came at once; knows no negative ones."""
+
+    def compute(numbers):
+        if any(number < 0 for number in numbers):
+            raise ValueError(f"{name} knows no negative numbers")
+        if 13 in numbers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [(number * 2, device, len(numbers)) for number in numbers]
+
+    return compute
+
+
+def build_nothing(device):
+    raise OSError("no such model")
+
+
+def answers(workers, *numbers):
+    async def run():
+        return await asyncio.gather(*map(workers, numbers), return_exceptions=True)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        workers.close()
+
+
+def test_requests_are_spread_over_devices_in_batches():
+    found = answers(Workers(partial(build, "w"), ["cpu:0", "cpu:1"], batch_size=3), *range(9))
+    assert [double for double, _, _ in found] == [number * 2 for number in range(9)]
+    assert {device for _, device, _ in found} == {"cpu:0", "cpu:1"}
+    assert max(count for _, _, count in found) == 3
+
+
+def test_a_bad_request_does_not_spoil_its_batch():
+    good, bad, other = answers(Workers(partial(build, "w"), ["cpu"], batch_size=3), 1, -1, 2)
+    assert (good[0], other[0]) == (2, 4)
+    assert isinstance(bad, WorkError)
+    assert str(bad) == "ValueError: w knows no negative numbers"
+
+
+def test_a_worker_that_is_killed_is_told():
+    (found,) = answers(Workers(partial(build, "w"), ["cpu"], batch_size=1), 13)
+    assert isinstance(found, ValueError)
+    assert "worker process ended" in str(found)
+
+
+def test_a_worker_that_cannot_start_says_why():
+    (found,) = answers(Workers(build_nothing, ["cpu"], batch_size=1), 1)
+    assert isinstance(found, ValueError)
+    assert str(found) == "OSError: no such model"
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    program = (
+        "import asyncio, functools, os, test_workers as t; w = t.Workers(functools.partial(t.build, 'w'), ['cpu'], 1);"
+        "asyncio.run(w(1)); print(*(pid for p in w._all for pid in p._processes), flush=True); os.kill(os.getpid(), 9)"
+    )
+    paths = os.pathsep.join(map(str, (Path(__file__).parents[2] / "src", Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": paths}
+    command = [sys.executable, "-c", f"if __name__ == '__main__':\n    {program}"]
+    # The worker holds the pipe too: that it could be read to its end says that the worker is gone.
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert killed.stdout.strip().isdigit()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_closing_ends_the_processes(count):
+    workers = Workers(partial(build, "w"), ["cpu"], batch_size=1)
+    answers(workers, *range(count))
+    assert all(not process._processes for process in workers._all)
