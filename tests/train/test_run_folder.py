@@ -2,6 +2,9 @@
 
 import json
 import subprocess
+from dataclasses import replace
+
+import pytest
 
 import fusionvl
 from fusionvl.train.run_folder import PACKAGES, claim, commit_of
@@ -31,3 +34,12 @@ def test_seed_and_versions_are_recorded(tmp_path, recipe):
     versions = json.loads((tmp_path / "out" / "versions.json").read_text())
     assert set(versions) == {*PACKAGES, "python", "commit", "seed"}
     assert versions["fusionvl"] == fusionvl.__version__
+
+
+def test_a_corrected_recipe_takes_the_folder_of_a_run_that_never_began(tmp_path, recipe):
+    claim(tmp_path / "out", recipe)
+    claim(tmp_path / "out", replace(recipe, seed=1))
+    (tmp_path / "out" / "stage-1").mkdir()
+    claim(tmp_path / "out", replace(recipe, seed=1))
+    with pytest.raises(ValueError, match="another recipe"):
+        claim(tmp_path / "out", recipe)

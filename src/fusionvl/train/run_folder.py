@@ -18,13 +18,16 @@ PACKAGES = ("fusionvl", "torch", "transformers", "tokenizers", "accelerate")
 def claim(output: Path, recipe: Recipe) -> None:
     """Record what is run in this folder; another recipe must not go on with its checkpoints.
 
+    A run that was refused before it began leaves the folder to its corrected recipe.
+
     Raises:
         ValueError: When the folder belongs to another recipe, or the disk is full.
     """
     output.mkdir(parents=True, exist_ok=True)
     recorded = output / "recipe.yaml"
     text = dump_recipe(recipe)
-    if recorded.exists() and recorded.read_text() != text:
+    begun = any(output.glob("stage-*")) or (output / "start").exists() or (output / "model").exists()
+    if begun and recorded.exists() and recorded.read_text() != text:
         raise ValueError(
             f"{output} holds a run of another recipe (see {recorded}): choose another --output or remove it"
         )
