@@ -77,7 +77,7 @@ def plot_metrics(path: Path) -> None:
     panels = [title for title, names in PANELS.items() if any(name in line for line in lines for name in names)]
     if not panels:
         return
-    figure = figures.Figure(figsize=(9, 2.2 * len(panels) + 0.6), layout="constrained")
+    figure = figures.Figure(figsize=(11, 2.2 * len(panels) + 0.6), layout="constrained")
     for axes, title in zip(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True):
         _draw_panel(axes, lines, PANELS[title])
         axes.set_ylabel(title)
@@ -99,7 +99,7 @@ def _draw_panel(axes: Any, lines: list[dict[str, Any]], names: tuple[str, ...]) 
         axes.axvline(border, color="0.8", linewidth=0.8)
         axes.text(border, 1, f" stage {stage}", transform=axes.get_xaxis_transform(), va="top", color="0.4")
     if len(drawn) > 1:
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # beside the lines, not on them
 
 
 def _positions(lines: list[dict[str, Any]]) -> tuple[Callable[[dict[str, Any]], int], dict[str, int]]:
