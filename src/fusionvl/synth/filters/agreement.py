@@ -12,7 +12,7 @@ from fusionvl.synth.rows import SynthTurn
 SHORT_WORDS = 6
 """An answer of more words cannot be compared word by word."""
 
-_NUMBERS = {
+NUMBERS = {
     word: number
     for number, word in enumerate(
         [
@@ -128,7 +128,7 @@ def _content(words: list[str]) -> list[str]:
 
 
 def _number(word: str) -> int | None:
-    return int(word) if word.isdecimal() else _NUMBERS.get(word)
+    return int(word) if word.isdecimal() else NUMBERS.get(word)
 
 
 def _holds(words: list[str], wanted: list[str]) -> bool:

@@ -6,7 +6,7 @@ Each column `rule_NAME` holds how many turns of a row break the rule. English ru
 import re
 from collections.abc import Callable, Sequence
 
-from fusionvl.synth.filters.agreement import agrees
+from fusionvl.synth.filters.agreement import NUMBERS, agrees
 from fusionvl.synth.filters.choices import choices_of
 from fusionvl.synth.filters.columns import Columns, as_columns
 from fusionvl.synth.rows import Row, SynthTurn
@@ -34,32 +34,7 @@ _COLOURS = re.compile(
     r"|transparent|multicolou?red)(?:ish)?\b",
     re.IGNORECASE,
 )
-_NUMBER_WORDS = [
-    "no",
-    "none",
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-    "single",
-]
+_NUMBER_WORDS = [*NUMBERS, "single"]
 _INTEGER = re.compile(rf"(?<![\d.,])\d+(?![.,]?\d)|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
 _FRACTION = re.compile(r"\d+[.,]\d+|\b(?:half|several|many|some|a few|about|around|roughly|dozens?)\b", re.IGNORECASE)
 _A_PHRASE = 4  # words; a longer answer is a sentence
