@@ -18,6 +18,7 @@ _FLOW = ("data", "processing", "model", "engine")
 MAY_IMPORT = {room: set(_FLOW[:position]) for position, room in enumerate(_FLOW)}
 MAY_IMPORT |= {room: set(_FLOW) for room in ("train", "eval", "serve")}
 MAY_IMPORT["synth"] = {"data"}
+MAY_IMPORT["ablation"] = {*_FLOW, "train", "eval", "synth"}  # trains variants and scores them: the rooms to its left
 # The package's face (auto: its registration) and its command line (with demo and terminal) see every room; no room
 # sees them.
 FACES = {"__init__", "__main__", "auto", "cli", "demo", "terminal"}

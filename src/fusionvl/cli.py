@@ -12,13 +12,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fusionvl import __version__
+from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
 from fusionvl.synth.commands import add_synth_commands
-
-if TYPE_CHECKING:
-    from fusionvl.engine import FusionEngine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,12 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="ask questions about an image")
     ask.add_argument("image", metavar="IMAGE", help="path of an image file")
     ask.add_argument("questions", metavar="QUESTION", nargs="+", help="one or more questions, each on its own")
-    _add_engine_options(ask)
+    add_engine_options(ask)
     ask.set_defaults(run=_ask)
 
     chat = commands.add_parser("chat", help="talk about an image; /image PATH, /reset and /quit inside")
     chat.add_argument("image", metavar="IMAGE", nargs="?", help="path of an image file")
-    _add_engine_options(chat)
+    add_engine_options(chat)
     chat.set_defaults(run=_chat)
 
     demo = commands.add_parser("demo", help="answer questions about real images with the shipped model")
@@ -83,10 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     verify = data.add_parser("verify", help="read every row of a mixture once and report what is in it")
     verify.add_argument("mixture", metavar="MIXTURE", type=Path, help="a YAML file: datasets: [{json_path: ...}]")
     verify.add_argument("--model", metavar="NAME_OR_PATH", help="whose tokens to count (default: the shipped model)")
-    verify.add_argument("--max-length", metavar="N", type=_positive, help="tokens a row may have")
+    verify.add_argument("--max-length", metavar="N", type=positive, help="tokens a row may have")
     verify.add_argument("--image-folder", type=Path, help="where images lie (default: as the mixture says)")
     verify.add_argument("--output", type=Path, default=Path("runs/verify"), help="folder of report.json and a plot")
-    verify.add_argument("--processes", type=_positive, default=1)
+    verify.add_argument("--processes", type=positive, default=1)
     verify.add_argument("--seed", type=int, default=0, help="of the strategy random:N")
     verify.set_defaults(run=_verify)
 
@@ -95,41 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
     evaluate.add_argument("--output", type=Path, default=Path("runs/easy-vqa"), help="folder of the results")
-    evaluate.add_argument("--batch-size", type=_positive, default=64)
-    evaluate.add_argument("--limit", type=_positive, help="ask only the first N questions")
-    _add_engine_options(evaluate, generation=False)
+    evaluate.add_argument("--batch-size", type=positive, default=64)
+    evaluate.add_argument("--limit", type=positive, help="ask only the first N questions")
+    add_engine_options(evaluate, generation=False)
     evaluate.set_defaults(run=_eval)
     return parser
-
-
-def _add_engine_options(parser: argparse.ArgumentParser, generation: bool = True) -> None:
-    parser.add_argument("--model", metavar="NAME_OR_PATH", help="hub name or folder (default: the shipped model)")
-    parser.add_argument("--num-latents", metavar="N", type=int, help="latent tokens per question, a square number")
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    if generation:
-        parser.add_argument("--max-new-tokens", metavar="N", type=_positive, default=512)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
-
-
-def _engine(options: argparse.Namespace) -> "FusionEngine":
-    from fusionvl.engine import FusionEngine
-
-    _quiet_transformers()
-    return FusionEngine.from_pretrained(options.model, dtype=options.dtype, device=options.device)
-
-
-def _quiet_transformers() -> None:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    _no_transformers_bars()
 
 
 def _no_transformers_bars() -> None:
@@ -141,7 +108,7 @@ def _no_transformers_bars() -> None:
 def _ask(options: argparse.Namespace) -> None:
     from fusionvl.terminal import print_answer
 
-    engine = _engine(options)
+    engine = engine_from(options)
     for question in options.questions:
         if len(options.questions) > 1:
             print(f"> {question}")
@@ -151,20 +118,20 @@ def _ask(options: argparse.Namespace) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from fusionvl.terminal import chat
 
-    chat(_engine(options), options.image, options.num_latents, options.max_new_tokens)
+    chat(engine_from(options), options.image, options.num_latents, options.max_new_tokens)
 
 
 def _demo(options: argparse.Namespace) -> None:
     from fusionvl.demo import demo
 
-    _quiet_transformers()
+    quiet_transformers()
     demo()
 
 
 def _info(options: argparse.Namespace) -> None:
     from fusionvl.engine.describe import describe
 
-    _quiet_transformers()
+    quiet_transformers()
     description = describe(options.model)
     width = 2 + max(map(len, description))
     for name, value in description.items():
@@ -174,7 +141,7 @@ def _info(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     from fusionvl.engine.convert import convert
 
-    _quiet_transformers()
+    quiet_transformers()
     convert(options.source, options.target, options.vision_heads, with_processor=not options.weights_only)
     print(f"Saved {options.source} as {options.target}")
 
@@ -201,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
     from fusionvl.processing.measuring import TokenCounter
 
     mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)
-    _quiet_transformers()
+    quiet_transformers()
     counter = TokenCounter(str(options.model or shipped_model()), options.max_length)
     report = verify_mixture(mixture, measure=counter, processes=options.processes)
     report.write(options.output)
@@ -215,7 +182,7 @@ def _eval(options: argparse.Namespace) -> None:
 
     start = time.monotonic()
     score = score_easy_vqa(
-        _engine(options),
+        engine_from(options),
         options.output,
         batch_size=options.batch_size,
         num_latents=options.num_latents,
