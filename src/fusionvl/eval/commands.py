@@ -144,10 +144,10 @@ def _print_results(results: "Results") -> None:
     print(f"{results.title}: {results.questions} questions about {results.images} images")
     width = 2 + max(map(len, results.metrics), default=0)
     for name, value in results.metrics.items():
-        interval = ""
-        if name == results.headline and results.interval is not None:
-            interval = "  95 % interval {:.2f} to {:.2f}".format(*results.interval)
+        interval = "  {:.2f} to {:.2f}".format(*results.intervals[name]) if name in results.intervals else ""
         print(f"  {name:<{width}}{value:>8.2f}{interval}")
+    if results.intervals:
+        print("  with 95 % bootstrap intervals, by image")
     for told in trouble(results):
         print(f"  {told}")
 

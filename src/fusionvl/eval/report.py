@@ -112,8 +112,9 @@ def _measured(line: Line, model: str) -> str:
         return _NOTHING
     results = line.measured[model]
     text = _number(value)
-    if line.metric == results.headline and results.interval is not None:
-        text += f" [{_number(results.interval[0])}, {_number(results.interval[1])}]"
+    if line.metric in results.intervals:
+        low, high = results.intervals[line.metric]
+        text += f" [{_number(low)}, {_number(high)}]"
     return text if results.is_complete else f"{text} *"
 
 

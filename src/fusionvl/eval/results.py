@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionvl.eval.sample_file import replace_file
-from fusionvl.eval.statistics import Interval, headline_interval
+from fusionvl.eval.statistics import Interval, bootstrap_intervals
 from fusionvl.eval.task import Sample, Task
 
 RESULTS = "results.json"
@@ -25,8 +25,7 @@ class Results:
         title: For people.
         metrics: As the task summarises its samples; empty when no sample has a score.
         headline: The metric that is compared.
-        interval: 95 % bootstrap interval of the headline, by image; None where draws
-            do not vary.
+        intervals: 95 % bootstrap intervals of metrics, by image; see `bootstrap_intervals`.
         questions: Questions asked.
         questions_of_task: Questions the task has.
         images: Different images among those asked.
@@ -40,7 +39,7 @@ class Results:
     title: str
     metrics: dict[str, float]
     headline: str
-    interval: Interval | None
+    intervals: dict[str, Interval]
     questions: int
     questions_of_task: int
     images: int
@@ -76,9 +75,9 @@ def read_results(folder: Path) -> Results:
         raise ValueError(f"{folder} has no {RESULTS}: its task is not finished; start the same command again")
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        interval = values.pop("interval")
-        return Results(**values, interval=None if interval is None else (interval[0], interval[1]))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        intervals = {name: (low, high) for name, (low, high) in values.pop("intervals").items()}
+        return Results(**values, intervals=intervals)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not what this version writes ({error}): start the same command again") from error
 
 
@@ -102,7 +101,7 @@ def sum_up(
         title=task.title,
         metrics=task.summarise(scored) if scored else {},
         headline=task.headline,
-        interval=headline_interval(task, scored, progress) if scored else None,
+        intervals=bootstrap_intervals(task, scored, progress) if scored else {},
         questions=len(samples),
         questions_of_task=questions_of_task,
         images=len({sample.image_id for sample in samples}),

@@ -19,10 +19,10 @@ _SEED = 0
 Interval = tuple[float, float]
 
 
-def headline_interval(
+def bootstrap_intervals(
     task: Task, samples: Sequence[Sample], progress: Callable[[Sequence[int]], Sequence[int]] = lambda draws: draws
-) -> Interval | None:
-    """95 % bootstrap interval of the task's headline, whatever it is made of.
+) -> dict[str, Interval]:
+    """95 % bootstrap intervals of a task's metrics, whatever they are made of.
 
     Args:
         task: Summarises each draw.
@@ -30,15 +30,13 @@ def headline_interval(
         progress: Wraps the draws, to show how far they are.
 
     Returns:
-        Lower and upper bound; None when the draws do not vary (one image, or all answers right), which tells nothing
-        about other questions.
+        Lower and upper bounds by metric. A metric that does not vary (there is one image, or all answers are right)
+        has none, as its draws tell nothing about other questions; nor has one that some draws lack.
     """
     images = _clusters(samples)
-    if len(images) < 2:
-        return None
     generator = np.random.default_rng(_SEED)
     copies: dict[tuple[int, int], list[Sample]] = {}
-    values = []
+    summaries = []
     for _ in progress(range(RESAMPLES)):
         counts = np.bincount(generator.integers(len(images), size=len(images)), minlength=len(images))
         drawn: list[Sample] = []
@@ -47,8 +45,10 @@ def headline_interval(
                 if (number, copy) not in copies:
                     copies[number, copy] = [_copy(sample, copy) for sample in images[number]]
                 drawn += copies[number, copy]
-        values.append(task.summarise(drawn)[task.headline])
-    return _interval(values)
+        summaries.append(task.summarise(drawn))
+    everywhere = [name for name in summaries[0] if all(name in summary for summary in summaries)]
+    intervals = {name: _interval([summary[name] for summary in summaries]) for name in everywhere}
+    return {name: interval for name, interval in intervals.items() if interval is not None}
 
 
 def paired_difference(first: Mapping[str, Sample], second: Mapping[str, Sample]) -> tuple[float, Interval | None]:

@@ -85,7 +85,7 @@ def test_failures_are_counted_and_judged_again_without_asking_the_model(tmp_path
 def test_when_every_judgement_fails_there_is_no_score(tmp_path):
     with serving(script=[(500, {})] * 12) as server:
         results = run_task(JUDGED, FakeAnswerer(), tmp_path, judge=judge(server.url, retries=0), show_progress=False)
-    assert (results.judge_failed, results.value, results.metrics, results.interval) == (12, None, {}, None)
+    assert (results.judge_failed, results.value, results.metrics, results.intervals) == (12, None, {}, {})
 
 
 def test_the_judge_is_recorded_without_credentials_and_not_exchanged(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from stand_ins import TASK
 
-from fusionvl.eval.statistics import headline_interval, mcnemar, paired_difference
+from fusionvl.eval.statistics import bootstrap_intervals, mcnemar, paired_difference
 from fusionvl.eval.task import Sample
 
 
@@ -15,10 +15,14 @@ def sample(id, score, image_id="", **details):
     return Sample(id, "?", "!", "!", score, "", "!", details, "stop", image_id)
 
 
+def interval(task, samples):
+    return bootstrap_intervals(task, samples)[task.headline]
+
+
 def test_width_is_that_of_a_mean_when_every_question_has_an_image_of_its_own():
     scores = np.random.default_rng(1).random(400) < 0.3
     samples = [sample(f"{n}", float(right), f"{n}") for n, right in enumerate(scores)]
-    low, high = headline_interval(TASK, samples)
+    low, high = interval(TASK, samples)
     expected = 100 * 2 * 1.96 * math.sqrt(scores.mean() * (1 - scores.mean()) / 400)
     assert high - low == pytest.approx(expected, rel=0.12)
     assert low < 100 * scores.mean() < high
@@ -29,18 +33,26 @@ def test_questions_of_one_image_do_not_count_as_many():
     scores = np.random.default_rng(1).random(40) < 0.5
     grouped = [sample(f"{n}-{k}", float(right), f"{n}") for n, right in enumerate(scores) for k in range(10)]
     alone = [replace(one, image_id="") for one in grouped]
-    width = np.diff(headline_interval(TASK, grouped))[0]
-    assert width == pytest.approx(math.sqrt(10) * np.diff(headline_interval(TASK, alone))[0], rel=0.15)
+    width = np.diff(interval(TASK, grouped))[0]
+    assert width == pytest.approx(math.sqrt(10) * np.diff(interval(TASK, alone))[0], rel=0.15)
 
 
 def test_the_same_samples_give_the_same_interval():
     samples = [sample(f"{n}", n % 3 / 2, f"{n}") for n in range(50)]
-    assert headline_interval(TASK, samples) == headline_interval(TASK, samples)
+    assert interval(TASK, samples) == interval(TASK, samples)
 
 
 def test_draws_that_do_not_vary_tell_nothing_of_others():
-    assert headline_interval(TASK, [sample("1", 1.0, "a"), sample("2", 0.0, "a")]) is None
-    assert headline_interval(TASK, [sample("1", 1.0, "a"), sample("2", 1.0, "b")]) is None
+    assert bootstrap_intervals(TASK, [sample("1", 1.0, "a"), sample("2", 0.0, "a")]) == {}
+    assert bootstrap_intervals(TASK, [sample("1", 1.0, "a"), sample("2", 1.0, "b")]) == {}
+
+
+def test_a_metric_that_some_draws_lack_has_no_interval():
+    def by_image(samples):
+        return {"accuracy": 100 * np.mean([s.score for s in samples]), **{s.image_id: s.score for s in samples}}
+
+    samples = [sample(f"{n}", n % 2, f"{n}") for n in range(20)]
+    assert list(bootstrap_intervals(replace(TASK, summarise=by_image), samples)) == ["accuracy"]
 
 
 def test_groups_are_drawn_whole_and_a_group_drawn_twice_counts_as_two():
@@ -56,7 +68,7 @@ def test_groups_are_drawn_whole_and_a_group_drawn_twice_counts_as_two():
         return {"accuracy": 100 * np.mean([all(one.score for one in own) for own in groups.values()])}
 
     samples = [sample(f"{n}", float(n % 3 > 0), f"image {n}", group=n // 2) for n in range(60)]
-    low, high = headline_interval(replace(TASK, summarise=pairs_right), samples)
+    low, high = interval(replace(TASK, summarise=pairs_right), samples)
     assert set(seen) == {30}
     assert low < 100 / 3 < high
 
@@ -69,7 +81,7 @@ def test_paired_difference_is_narrower_than_two_scores_apart():
     difference, (low, high) = paired_difference(first, second)
     assert difference == pytest.approx(100 * ((hard < 0.65).mean() - (hard < 0.6).mean()))
     assert 0 < low < difference < high
-    assert high - low < np.diff(headline_interval(TASK, list(first.values())))[0] / 2
+    assert high - low < np.diff(interval(TASK, list(first.values())))[0] / 2
     assert paired_difference(first, first) == (0.0, None)
 
 
