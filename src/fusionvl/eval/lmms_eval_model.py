@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts  # type: ignore[import-not-found]
 from lmms_eval.api.model import lmms  # type: ignore[import-not-found]
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import Conversation
+from fusionvl.eval.fingerprint import fingerprint
 from fusionvl.eval.finished_requests import FinishedRequest, FinishedRequests
 from fusionvl.eval.generation_settings import GenerationSettings
 from fusionvl.processing import load_image
@@ -94,13 +94,15 @@ class FusionForLmmsEval(lmms):
         self._world_size = self.accelerator.num_processes
         if self._world_size > 1:
             device = str(self.accelerator.device)
-        name = None if pretrained is None else str(pretrained)  # lmms-eval makes a number of a name that looks like one
+        name = (
+            None if pretrained is None else str(pretrained)
+        )  # lmms-eval makes a number of a name that looks like one
         self._engine = FusionEngine.from_pretrained(name, dtype=dtype, device=device or "auto")
         self.device = self._engine.model.device
         self._num_latents = num_latents
         self._skips = several_images == "skip"
         self._finished = None if resume is None else FinishedRequests(Path(str(resume)), self._rank)
-        self._model_key = [_fingerprint(self._engine.model), str(self._engine.model.dtype), num_latents]
+        self._model_key = [fingerprint(self._engine.model), str(self._engine.model.dtype), num_latents]
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Answer requests, in their order.
@@ -108,13 +110,14 @@ class FusionForLmmsEval(lmms):
         Raises:
             ValueError: When a question cannot be asked; with task, question and reason.
         """
-        # Requests of one question are told apart by number: repeated samples differ, and padding repeats the last one.
+        # Requests of one question are told apart by number, as repeated samples differ.
         seen = Counter[tuple[Any, ...]]()
         numbered = []
         for request in requests:
             same = request.args[3:6]
+            # Processes with fewer questions repeat their last one; that answer is known by then.
+            seen[same] += not request.metadata.get("__padding_only__")
             numbered.append((request, seen[same]))
-            seen[same] += 1
         # In the task's order, not by length: questions about one image follow each other and share its features, and
         # the image's tokens are most of a prompt anyway.
         collator = Collator(
@@ -178,16 +181,13 @@ class FusionForLmmsEval(lmms):
     def _answer(self, questions: Sequence[_Question], generation: Mapping[str, Any]) -> list[GenerationResult]:
         """Answer a batch: what is finished from the file, the rest by the engine."""
         found = {question.key: self._earlier(question) for question in questions}
-        missing = [question for question in questions if found[question.key] is None]
+        missing = {question.key: question for question in questions if found[question.key] is None}
         if missing:
-            new = self._ask(missing, GenerationSettings.read(generation))
+            new = self._ask(list(missing.values()), GenerationSettings.read(generation))
             if self._finished is not None:
                 self._finished.append(new)
             found |= {request.key: request for request in new}
-        answers = [found[question.key] for question in questions]
-        return [
-            GenerationResult(answer.text, TokenCounts(output_tokens=answer.output_tokens)) for answer in answers if answer
-        ]
+        return [_result(found[question.key]) for question in questions]
 
     def _earlier(self, question: _Question) -> FinishedRequest | None:
         if question.conversation is None:
@@ -213,6 +213,11 @@ class FusionForLmmsEval(lmms):
         ]
 
 
+def _result(request: FinishedRequest | None) -> GenerationResult:
+    assert request is not None
+    return GenerationResult(request.text, TokenCounts(output_tokens=request.output_tokens))
+
+
 def _problem(messages: Conversation) -> str | None:
     """Why FUSION cannot be asked this, as the rest of a sentence; None when it can."""
     kinds = Counter(part["type"] for message in messages for part in message["content"])
@@ -233,12 +238,3 @@ def _hash_messages(digest: Any, messages: Conversation) -> None:
                 image = load_image(part["image"])
                 digest.update(str(image.size).encode())
                 digest.update(np.asarray(image).tobytes())
-
-
-def _fingerprint(model: torch.nn.Module) -> str:
-    """Tells trained models apart without reading gigabytes: some values of every parameter."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in model.named_parameters():
-        digest.update(f"{name} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().flatten()[:64].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
