@@ -25,7 +25,8 @@ class Results:
         title: For people.
         metrics: As the task summarises its samples; empty when no sample has a score.
         headline: The metric that is compared.
-        interval: 95 % bootstrap interval of the headline, by image; None where there are not two images.
+        interval: 95 % bootstrap interval of the headline, by image; None where draws
+            do not vary.
         questions: Questions asked.
         questions_of_task: Questions the task has.
         images: Different images among those asked.

@@ -11,16 +11,104 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from fusionvl.data.extras import import_extra
 
-Row: TypeAlias = Mapping[str, Any]
-
 _SUFFIXES = (".parquet", ".tsv", ".csv", ".json", ".jsonl")
 _BATCH_ROWS = 64
+
+
+class Images:
+    """The images inside a benchmark's rows, each kept once however many questions are about it."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, bytes] = {}
+        self._names: dict[str, str] = {}  # by the key of the row that held the image
+
+    def keep(self, content: bytes, key: str = "") -> tuple[bytes, str]:
+        """The image as it was first seen, and a name that equal images share; a key is for rows that point to it."""
+        name = self._names[key] = hashlib.sha256(content).hexdigest()[:16]
+        return self._by_name.setdefault(name, content), name
+
+    def kept(self, key: str, where: str) -> tuple[bytes, str]:
+        """The image of an earlier row.
+
+        Raises:
+            ValueError: When no earlier row had the key.
+        """
+        if key not in self._names:
+            raise ValueError(f"{where}: the image is that of {key!r}, which no row above is")
+        return self._by_name[self._names[key]], self._names[key]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a published table.
+
+    Attributes:
+        values: Column -> value.
+        file: Where it stands.
+        number: Among all rows of the benchmark, from 0.
+        where: File and row, for error messages.
+        images: What keeps the images of all rows.
+    """
+
+    values: Mapping[str, Any]
+    file: Path
+    number: int
+    where: str
+    images: Images = field(repr=False)
+
+    def __getitem__(self, column: str) -> Any:
+        return self.values[column]
+
+    def get(self, *columns: str) -> Any:
+        """The value of the first of these columns that there is and that is not empty; else None."""
+        values = (self.values.get(column) for column in columns)
+        return next((value for value in values if not is_empty(value)), None)
+
+    def text(self, *columns: str) -> str:
+        """The same as text without blanks at its ends.
+
+        Raises:
+            ValueError: When there is none.
+        """
+        value = self.get(*columns)
+        if value is None:
+            raise ValueError(f"{self.where}: {' or '.join(columns)} is empty")
+        return str(value).strip()
+
+    def image(self, key: str = "") -> tuple[bytes, str]:
+        """The encoded image in the column `image`, and a name equal images share.
+
+        The cell holds bytes, base64, the hub's `{"bytes", "path"}`, or the key of a row above with the same image.
+
+        Args:
+            key: What later rows point to this row with.
+
+        Raises:
+            ValueError: When there is no image in it.
+        """
+        value = self.values.get("image")
+        if isinstance(value, Mapping):
+            value = value.get("bytes")
+        if isinstance(value, str) and value.isdecimal():
+            return self.images.kept(value, self.where)
+        if isinstance(value, str):
+            value = _from_base64(value, self.where)
+        if not isinstance(value, bytes) or not value:
+            raise ValueError(f"{self.where}: no image in the column 'image': {_shortened(value)}")
+        return self.images.keep(value, key)
+
+
+def is_empty(value: object) -> bool:
+    """Whether a cell holds nothing: None, not a number, blanks, or the text "nan" that tables are left with."""
+    if isinstance(value, str):
+        return value.strip() in ("", "nan")
+    return value is None or value != value
 
 
 @dataclass(frozen=True)
@@ -29,24 +117,24 @@ class Source:
 
     Attributes:
         dataset: On the hub, as `owner/name`.
-        files: Patterns below the folder, for instance `**/test-*.parquet`. Each is another published form of the same
-            questions; the first that any file matches is read.
-        columns: What every row must have. `a|b` takes either name.
+        hub_files: Patterns of what is downloaded of it.
+        files: Patterns of the tables anywhere below the folder. Each is another published form of the same questions;
+            the first that any file matches is read.
+        columns: What every table must have; `a|b` takes either name.
         revision: Of the hub's data set.
-        extra_files: Patterns of what else to download, for instance images beside a table.
     """
 
     dataset: str
+    hub_files: tuple[str, ...]
     files: tuple[str, ...]
     columns: tuple[str, ...]
     revision: str = "main"
-    extra_files: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.dataset} on the Hugging Face hub, revision {self.revision}"
 
     def rows(self, folder: Path | None) -> Iterator[Row]:
-        """Read the rows, each with the path of its file under `__file__`.
+        """Read the rows.
 
         Args:
             folder: With the published files; None downloads them.
@@ -55,14 +143,15 @@ class Source:
             ValueError: When files or columns are missing, or a file cannot be read; says how to get the right ones.
         """
         folder = self.download() if folder is None else folder
-        count = 0
+        images = Images()
+        total = 0
         for path in self._find(folder):
-            for number, row in enumerate(read_rows(path), start=1):
+            for number, values in enumerate(read_rows(path), start=1):
                 if number == 1:
-                    self._check_columns(row, path)
-                count += 1
-                yield {**row, "__file__": path}
-        if not count:
+                    self._check_columns(values, path)
+                yield Row(values, path, total, f"{path}, row {number}", images)
+                total += 1
+        if not total:
             raise ValueError(f"{folder}: the files of {self.dataset} hold no rows. {self.how_to_download(folder)}")
 
     def download(self) -> Path:
@@ -72,17 +161,13 @@ class Source:
             ValueError: When the hub cannot be reached or has no such data set; says how to download by hand.
         """
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
         try:
             folder = snapshot_download(
-                self.dataset,
-                repo_type="dataset",
-                revision=self.revision,
-                allow_patterns=[pattern.removeprefix("**/") for pattern in self._patterns()],
+                self.dataset, repo_type="dataset", revision=self.revision, allow_patterns=list(self.hub_files)
             )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        except OSError as error:  # what the hub's client raises without a network, and for unknown names, are OSErrors
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise ValueError(
                 f"cannot download {self.dataset} ({reason}). {self.how_to_download(Path('FOLDER'))}, "
                 "where there is a network, and give that folder"
@@ -91,21 +176,17 @@ class Source:
 
     def how_to_download(self, folder: Path) -> str:
         """The command that fetches the files."""
-        patterns = " ".join(f"--include '{pattern.removeprefix('**/')}'" for pattern in self._patterns())
+        patterns = " ".join(f"--include '{pattern}'" for pattern in self.hub_files)
         return (
             f"Get them with: hf download {self.dataset} --repo-type dataset --revision {self.revision} "
             f"{patterns} --local-dir {folder}"
         )
 
-    def _patterns(self) -> tuple[str, ...]:
-        # The hub's patterns match across folders, so "*/" is all that "**/" may stand for there.
-        return tuple(f"*{pattern.removeprefix('**/')}" for pattern in (*self.files, *self.extra_files))
-
     def _find(self, folder: Path) -> list[Path]:
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a folder. {self.how_to_download(folder)}")
         for pattern in self.files:
-            found = sorted(path for path in folder.glob(pattern) if not _is_hidden(path, folder))
+            found = sorted(path for path in folder.rglob(pattern) if not _is_hidden(path, folder))
             if found:
                 return found
         there = sorted(
@@ -113,19 +194,16 @@ class Source:
             for path in folder.rglob("*")
             if path.suffix in _SUFFIXES and not _is_hidden(path, folder)
         )
-        holds = (
-            f"it holds {', '.join(there[:5])}{', ...' if len(there) > 5 else ''}" if there else "it holds no tables"
-        )
+        holds = f"it holds {', '.join(there[:5]) or 'no tables'}{', ...' if len(there) > 5 else ''}"
         raise ValueError(
-            f"{folder}: no file is called {' or '.join(self.files)} ({holds}). {self.how_to_download(folder)}"
+            f"{folder}: no file is called {' or '.join(self.files)}; {holds}. {self.how_to_download(folder)}"
         )
 
-    def _check_columns(self, row: Row, path: Path) -> None:
-        missing = [column for column in self.columns if not any(name in row for name in column.split("|"))]
+    def _check_columns(self, values: Mapping[str, Any], path: Path) -> None:
+        missing = [column for column in self.columns if not any(name in values for name in column.split("|"))]
         if missing:
-            has = ", ".join(row)
             raise ValueError(
-                f"{path}: no column {', '.join(missing)}; it has {has}. It is of another data set or split: "
+                f"{path}: no column {', '.join(missing)}; it has {', '.join(values)}. Is it of another data set? "
                 f"{self.how_to_download(path.parent)}"
             )
 
@@ -151,32 +229,6 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error}") from error
-
-
-class Images:
-    """The images of a benchmark's rows, each kept once however many questions are about it."""
-
-    def __init__(self) -> None:
-        self._by_hash: dict[str, bytes] = {}
-
-    def of(self, value: object, where: str) -> tuple[bytes, str]:
-        """The encoded image in a table's cell, and a name that equal images share.
-
-        Args:
-            value: Bytes, base64 text, or the hub's `{"bytes": ..., "path": ...}`.
-            where: Named in errors.
-
-        Raises:
-            ValueError: When there is no image in it.
-        """
-        if isinstance(value, Mapping):
-            value = value.get("bytes")
-        if isinstance(value, str):
-            value = _from_base64(value, where)
-        if not isinstance(value, bytes) or not value:
-            raise ValueError(f"{where}: no image: {_shortened(value)}")
-        name = hashlib.sha256(value).hexdigest()[:16]
-        return self._by_hash.setdefault(name, value), name
 
 
 def _from_base64(text: str, where: str) -> bytes:

@@ -30,7 +30,8 @@ def headline_interval(
         progress: Wraps the draws, to show how far they are.
 
     Returns:
-        Lower and upper bound; None when all samples are of one image, which tells nothing about others.
+        Lower and upper bound; None when the draws do not vary (one image, or all answers right), which tells nothing
+        about other questions.
     """
     images = _clusters(samples)
     if len(images) < 2:
@@ -47,12 +48,13 @@ def headline_interval(
                     copies[number, copy] = [_copy(sample, copy) for sample in images[number]]
                 drawn += copies[number, copy]
         values.append(task.summarise(drawn)[task.headline])
-    low, high = np.percentile(values, _LEVELS)
-    return float(low), float(high)
+    return _interval(values)
 
 
 def paired_difference(first: Mapping[str, Sample], second: Mapping[str, Sample]) -> tuple[float, Interval | None]:
     """Mean score of the second minus that of the first, in percent, with its 95 % bootstrap interval.
+
+    The interval is None when the draws do not vary.
 
     Args:
         first: Samples by id, all with a score.
@@ -70,8 +72,7 @@ def paired_difference(first: Mapping[str, Sample], second: Mapping[str, Sample])
     for _ in range(RESAMPLES):
         drawn = generator.integers(len(images), size=len(images))
         values.append(100 * sums[drawn].sum() / sizes[drawn].sum())
-    low, high = np.percentile(values, _LEVELS)
-    return float(difference), (float(low), float(high))
+    return float(difference), _interval(values)
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -87,6 +88,13 @@ def mcnemar(first_only: int, second_only: int) -> float:
         term = term * (total - k + 1) // k
         tail += term
     return float(min(1.0, 2 * tail / 2**total)) if total else 1.0
+
+
+def _interval(values: Sequence[float]) -> Interval | None:
+    if min(values) == max(values):
+        return None
+    low, high = np.percentile(values, _LEVELS)
+    return float(low), float(high)
 
 
 def _clusters(samples: Sequence[Sample]) -> list[list[Sample]]:

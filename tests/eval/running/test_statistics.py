@@ -38,8 +38,9 @@ def test_the_same_samples_give_the_same_interval():
     assert headline_interval(TASK, samples) == headline_interval(TASK, samples)
 
 
-def test_one_image_tells_nothing_of_others():
+def test_draws_that_do_not_vary_tell_nothing_of_others():
     assert headline_interval(TASK, [sample("1", 1.0, "a"), sample("2", 0.0, "a")]) is None
+    assert headline_interval(TASK, [sample("1", 1.0, "a"), sample("2", 1.0, "b")]) is None
 
 
 def test_groups_are_drawn_whole_and_a_group_drawn_twice_counts_as_two():
@@ -69,7 +70,7 @@ def test_paired_difference_is_narrower_than_two_scores_apart():
     assert difference == pytest.approx(100 * ((hard < 0.65).mean() - (hard < 0.6).mean()))
     assert 0 < low < difference < high
     assert high - low < np.diff(headline_interval(TASK, list(first.values())))[0] / 2
-    assert paired_difference(first, first) == (0.0, (0.0, 0.0))
+    assert paired_difference(first, first) == (0.0, None)
 
 
 def test_mcnemar():

@@ -1,25 +1,21 @@
 """What all benchmarks share on the way from rows to questions: unique ids, prompts, readable errors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
 
-from fusionvl.eval.sources import Images, Row, Source
+from fusionvl.eval.sources import Row, Source
 from fusionvl.eval.task import Question
 
 WORD = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 
-Reader = Callable[[Row, Images, str], Question]
-"""Makes a question of a row; the text names the row in errors."""
 
-
-def loader(source: Source, read: Reader) -> Callable[[Path | None], Sequence[Question]]:
+def loader(source: Source, read: Callable[[Row], Question]) -> Callable[[Path | None], Sequence[Question]]:
     """The `load` of a task: its source's rows, each made into a question, all with ids of their own."""
 
     def load(folder: Path | None) -> Sequence[Question]:
-        return unique(_questions(source.rows(folder), read), str(folder or source.dataset))
+        return unique((read(row) for row in source.rows(folder)), str(folder or source.dataset))
 
     return load
 
@@ -46,9 +42,9 @@ def unique(questions: Iterable[Question], where: str) -> list[Question]:
     return list(found.values())
 
 
-def lettered(options: Sequence[str]) -> dict[str, str]:
+def lettered(options: Iterable[object]) -> dict[str, str]:
     """Options under A, B, C and so on."""
-    return dict(zip(ascii_uppercase, options, strict=False))
+    return {letter: str(option).strip() for letter, option in zip(ascii_uppercase, options, strict=False)}
 
 
 def choice_prompt(question: str, options: Mapping[str, str], *, context: str = "", instruction: str = LETTER) -> str:
@@ -68,17 +64,3 @@ def one_of(value: object, allowed: Iterable[str], where: str) -> str:
     if text not in known:
         raise ValueError(f"{where}: {text!r} is none of {', '.join(known)}")
     return text
-
-
-def _questions(rows: Iterable[Row], read: Reader) -> Iterator[Question]:
-    images = Images()
-    number, file = 0, None
-    for row in rows:
-        number = number + 1 if row["__file__"] == file else 1
-        file = row["__file__"]
-        yield read(row, images, f"{file}, row {number}")
-
-
-def pick(row: Row, *names: str) -> Any:
-    """The first of some columns that the row has; None without any."""
-    return next((row[name] for name in names if name in row), None)
