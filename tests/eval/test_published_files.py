@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -206,6 +207,15 @@ def published(name, folder: Path):
 def test_every_task_is_tested():
     assert set(TASKS) == {*WRITERS, *IN_FILES_OF_THEIR_OWN}
     assert set(QUESTIONS) == set(WRITERS)
+
+
+def test_every_task_stands_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    assert [row[1].strip(" `") for row in rows] == list(TASKS)
+    assert [set(re.findall(r"`(\w[\w-]+/\w+[\w-]*)`", row[2])) for row in rows] == [
+        set(re.findall(r"(\S+) on the Hugging Face hub", task.source)) for task in TASKS.values()
+    ]
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -57,7 +57,7 @@ def _question(row: dict[str, Any], folder: Path, where: str) -> Question:
         id=str(row["id"]),
         prompt=choice_prompt(question, options) if metric == "choice" else question,
         image=image,
-        image_id=str(image or row["id"]),
+        image_id=str(row.get("image") or row["id"]),
         reference=answers,
         details={"metric": metric, "kind": str(row.get("kind", metric)), "options": options},
     )
