@@ -14,6 +14,7 @@ _STRAIGHT_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "
 _BRACKETED = re.compile(r"[(\[]\s*([A-Za-z])\s*[)\]]")
 _LEADING = re.compile(
     r"^[*\"'`\s]*(?:[(\[]\s*([A-Za-z])\s*[)\]]"  # (B) cat
+    r"|([A-Za-z])[*\"'`]*[ \t]*\n"  # a line of its own
     r"|([A-Z])\s*[).:,、](?![A-Za-z]\.)"  # B. cat, but not B.C.
     r"|([a-z])\s*[).:](?=\s|$))"  # b. cat, but not i.e.
 )

@@ -49,7 +49,7 @@ def _question(row: dict[str, Any], folder: Path, where: str) -> Question:
     if unknown or missing:
         raise ValueError(f"{where}: unknown {sorted(unknown)}, missing {sorted(missing)}; a line is {_EXAMPLE}")
     metric = one_of(row.get("metric", "exact"), METRICS, f"{where}: metric")
-    options = lettered(row.get("options", ()))
+    options = lettered(_list(row.get("options", []), "options", where))
     answers = _answers(row, metric, options, where)
     image = _image(row.get("image"), folder, where)
     question = str(row["question"])
@@ -57,7 +57,7 @@ def _question(row: dict[str, Any], folder: Path, where: str) -> Question:
         id=str(row["id"]),
         prompt=choice_prompt(question, options) if metric == "choice" else question,
         image=image,
-        image_id=str(image or row["id"]),
+        image_id=str(row.get("image") or row["id"]),
         reference=answers,
         details={"metric": metric, "kind": str(row.get("kind", metric)), "options": options},
     )
@@ -66,10 +66,9 @@ def _question(row: dict[str, Any], folder: Path, where: str) -> Question:
 def _answers(row: dict[str, Any], metric: str, options: dict[str, str], where: str) -> list[str]:
     if ("answer" in row) == ("answers" in row):
         raise ValueError(f"{where}: give either 'answer' or 'answers'")
-    given = row["answers"] if "answers" in row else [row["answer"]]
-    if not isinstance(given, list) or not given or not all(str(answer).strip() for answer in given):
-        raise ValueError(f"{where}: 'answers' must be a list of at least one text, none empty")
-    answers = [str(answer) for answer in given]
+    answers = _list(row["answers"] if "answers" in row else [row["answer"]], "answers", where)
+    if not answers:
+        raise ValueError(f"{where}: 'answers' is an empty list")
     if metric in ("choice", "yes_no"):
         if len(answers) != 1:
             raise ValueError(f"{where}: the metric {metric} takes one answer, not {len(answers)}")
@@ -79,6 +78,12 @@ def _answers(row: dict[str, Any], metric: str, options: dict[str, str], where: s
             return [one_of(answers[0].strip().upper(), options, f"{where}: answer")]
         return [one_of(answers[0].strip().lower(), ("yes", "no"), f"{where}: answer")]
     return answers
+
+
+def _list(given: object, key: str, where: str) -> list[str]:
+    if not isinstance(given, list) or not all(str(entry).strip() for entry in given):
+        raise ValueError(f"{where}: {key!r} must be a list of texts, none of them empty")
+    return [str(entry) for entry in given]
 
 
 def _image(name: object, folder: Path, where: str) -> Path | None:

@@ -44,7 +44,7 @@ def _questions(file: Path) -> Iterator[Question]:
                     id=f"{sample.id}-q{number}",
                     prompt=turn.question,
                     image=sample.image,
-                    image_id=str(sample.image),
+                    image_id=sample.id,
                     reference=turn.answer,
                     details={"kind": file.stem, **_form(turn.question, turn.answer)},
                 )
