@@ -11,38 +11,38 @@ from pathlib import Path
 from typing import Any
 
 from fusionvl.data.provenance import commit_of, versions_of
-from fusionvl.eval.sample_file import as_stored
+from fusionvl.eval.sample_file import as_stored, replace_file
 
 RECORD = "run.json"
 _PACKAGES = ("fusionvl", "torch", "transformers", "tokenizers", "pillow", "numpy", "openai")
 
 
-def claim(folder: Path, settings: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def claim(folder: Path, settings: Mapping[str, Any], told: Mapping[str, Any]) -> None:
     """Begin scores in a folder, or go on with those that are there. Several processes may do so at once.
+
+    A run that ended before its first sample leaves the folder to the corrected command.
 
     Args:
         folder: Of one task's scores.
         settings: All that the answers and scores depend on; JSON.
         told: What a reader wants to know besides, of the call that begins: the model's name, the batch size; JSON.
 
-    Returns:
-        The record as it stands in the folder.
-
     Raises:
         ValueError: When the folder holds scores made with other settings; names each.
     """
     path = folder / RECORD
     folder.mkdir(parents=True, exist_ok=True)
+    begun = any(samples.stat().st_size for samples in folder.glob("samples*.jsonl"))
     if not path.exists():
-        if any(folder.glob("samples*.jsonl")):
+        if begun:
             raise ValueError(f"{folder} holds samples and no {RECORD}: choose another --output")
         _write_first(path, settings, told)
-    record = read_record(folder)
-    changed = _differences(record["settings"], as_stored(settings))
-    if changed:
+    changed = _differences(read_record(folder)["settings"], as_stored(settings))
+    if changed and not begun:
+        replace_file(path, _record(settings, told))
+    elif changed:
         difference = "; ".join(f"{name}: {before!r} there, {now!r} here" for name, (before, now) in changed.items())
         raise ValueError(f"{folder} holds other scores ({difference}): choose another --output")
-    return record
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -65,6 +65,17 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def _write_first(path: Path, settings: Mapping[str, Any], told: Mapping[str, Any]) -> None:
     """Write the record unless another process was quicker."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    unfinished.write_bytes(_record(settings, told))
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        return
+    finally:
+        unfinished.unlink()
+
+
+def _record(settings: Mapping[str, Any], told: Mapping[str, Any]) -> bytes:
     record = {
         **told,
         "settings": settings,
@@ -72,14 +83,7 @@ def _write_first(path: Path, settings: Mapping[str, Any], told: Mapping[str, Any
         "versions": versions_of(_PACKAGES),
         "commit": commit_of(Path(__file__)),
     }
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        return
-    finally:
-        unfinished.unlink()
+    return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -8,8 +8,9 @@ Killed at any moment, it loses at most the batch in flight and goes on from ther
 them, end the run. Knows tasks and answerers; knows no benchmark and no command line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,13 @@ def run_task(
     questions = _load(task, data)
     asked = questions[:limit]
     judge = _judge_of(task, judge)
-    claim(folder, _settings(task, answerer, judge), {"model": answerer.name, "batch_size": batch_size})
+    told = {"model": answerer.name, "data": None if data is None else str(data), "batch_size": batch_size}
+    claim_folder = partial(claim, folder, _settings(task, answerer, judge), told)
+    claim_folder()
     mine = share_of(asked, shard)
     with SampleFile(folder / _file_name(shard)) as file:
         _check_same_questions(file, mine)
-        run = _Run(task, answerer, judge, file, _bar(mine, file, task.name, show_progress))
+        run = _Run(task, answerer, judge, file, claim_folder, _bar(mine, file, task.name, show_progress))
         run.judge_again(mine)
         run.ask([question for question in mine if question.id not in file.samples], batch_size)
         run.bar.close()
@@ -82,12 +85,19 @@ class _Run:
     """One process's questions on their way into its file."""
 
     def __init__(
-        self, task: Task, answerer: Answerer, judge: EndpointJudge | None, file: SampleFile, bar: "tqdm[Any]"
+        self,
+        task: Task,
+        answerer: Answerer,
+        judge: EndpointJudge | None,
+        file: SampleFile,
+        claim_folder: Callable[[], None],
+        bar: "tqdm[Any]",
     ) -> None:
         self._task = task
         self._answerer = answerer
         self._judge = judge
         self._file = file
+        self._claim_folder = claim_folder
         self.bar = bar
 
     def judge_again(self, questions: Sequence[Question]) -> None:
@@ -120,6 +130,7 @@ class _Run:
         else:
             with ThreadPoolExecutor(_JUDGEMENTS_AT_ONCE) as threads:
                 verdicts = list(threads.map(self._verdict, questions, texts))
+        self._claim_folder()  # nobody else's, if it was empty until now
         self._file.append(map(_sample, questions, replies, verdicts))
         self.bar.set_postfix_str(_running_score(self._file.samples.values()), refresh=False)
 

@@ -141,6 +141,27 @@ def test_a_folder_of_other_scores_is_refused(tmp_path, change, told):
     assert (tmp_path / "samples.jsonl").read_bytes() == before
 
 
+def test_a_run_that_ended_before_its_first_sample_leaves_the_folder_to_the_corrected_one(tmp_path):
+    with pytest.raises(ValueError, match="one of the questions"):
+        run(TASK, FakeAnswerer(breaks_after=0, error=ValueError, weights="mistaken"), tmp_path)
+    assert run(TASK, FakeAnswerer(), tmp_path).questions == 40
+    assert json.loads((tmp_path / "run.json").read_text())["settings"]["weights"] == "w"
+
+
+def test_two_that_begin_at_once_do_not_mix(tmp_path):
+    """The second changes the record while the first waits for answers: the first finds the folder taken."""
+
+    class Overtaken(FakeAnswerer):
+        def answer(self, batch, max_new_tokens):
+            if not self.batches:
+                assert run(TASK, FakeAnswerer(weights="other"), tmp_path, shard=(1, 2)) is None
+            return super().answer(batch, max_new_tokens)
+
+    with pytest.raises(ValueError, match="weights: 'other' there, 'w' here"):
+        run(TASK, Overtaken(), tmp_path, shard=(0, 2))
+    assert lines(tmp_path, "samples-0-of-2.jsonl") == []
+
+
 def test_samples_without_a_record_are_refused(tmp_path):
     (tmp_path / "samples.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match=r"holds samples and no run\.json"):
