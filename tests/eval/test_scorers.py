@@ -10,7 +10,7 @@ from fusionvl.eval.task import Sample
 from fusionvl.eval.tasks.registry import TASKS, find_task
 
 CASES = Path(__file__).parent / "cases"
-SCORERS = ("choice", "yes_no", "identical", "exact", "vqa", "anls", "relaxed")
+SCORERS = ("choice", "yes_no", "identical", "exact", "contains", "vqa", "anls", "relaxed")
 SUMMARIES = sorted(path.stem for path in CASES.glob("summary_*.json"))
 
 
@@ -30,8 +30,8 @@ def sample(identity, *, parsed, score, reference, details):
 @pytest.mark.parametrize(("name", "case"), cases(SCORERS))
 def test_scores(name, case):
     score = getattr(scorers, f"score_{name}")
-    options = (case["options"],) if "options" in case else ()
-    verdict = score(case["answer"], case["reference"], *options)
+    more = {name: case[name] for name in ("options", "formula") if name in case}
+    verdict = score(case["answer"], case["reference"], **more)
     assert verdict.score == pytest.approx(case["score"], abs=1e-12), case["comment"]
     assert verdict.parsed == case["parsed"], case["comment"]
     assert verdict.reason == case.get("reason", ""), case["comment"]
