@@ -18,7 +18,8 @@ trap 'rm -f "$both"' EXIT
 grep -v -x -i -f <(sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/\1==.*/p' "$own") "$root/constraints.txt" >"$both"
 cat "$own" >>"$both"
 
-CONSTRAINTS=$both "$root/scripts/set_up.sh" "$venv" -e "${root}[easy-vqa,eval]" pytest lmms-eval
+# Levenshtein: MathVista imports it, lmms-eval has it in an extra that brings much else. pytest: for tests/lmms_eval.
+CONSTRAINTS=$both "$root/scripts/set_up.sh" "$venv" -e "${root}[easy-vqa,eval]" lmms-eval Levenshtein pytest
 "$venv/bin/python" -m pip uninstall --quiet --yes torchvision
 
 # torch as pinned, and no CUDA packages beside a torch that was built without CUDA.

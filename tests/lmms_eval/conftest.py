@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -174,9 +175,6 @@ def lmms_eval(tasks, include, output, *model_args, processes=1, **options):
     """The command that scores the shipped model, as a list."""
     import fusionvl.engine.loading
 
-    launch = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    )
     arguments = {
         "model": "fusionvl",
         "model_args": ",".join([f"pretrained={fusionvl.engine.loading.shipped_model()}", *model_args]),
@@ -188,7 +186,12 @@ def lmms_eval(tasks, include, output, *model_args, processes=1, **options):
         **options,
     }
     words = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
-    return [sys.executable, *(several if processes > 1 else []), "-m", "lmms_eval", *words, "--log_samples"]
+    if processes == 1:
+        start = [str(Path(sys.executable).with_name("lmms-eval")), "eval"]
+    else:
+        start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        start += ["-m", "lmms_eval"]
+    return [*start, *words, "--log_samples"]
 
 
 def run(command):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fusionvl.eval.tables import Table
 
 _RUN = "run"
+_OUTPUT, _PAPER_OUTPUT = Path("runs/eval"), Path("runs/paper")
 _ACTIONS = (_RUN, "report", "compare", "tasks")
 
 
@@ -56,7 +57,7 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     run.add_argument(
         "--data", metavar="PATH", type=Path, help="the task's published files; with several tasks, PATH/TASK"
     )
-    run.add_argument("--output", type=Path, default=Path("runs/eval"), help="scores go to OUTPUT/TASK")
+    run.add_argument("--output", type=Path, help=f"scores go to OUTPUT/TASK (default: {_OUTPUT})")
     run.add_argument("--batch-size", type=positive, default=64)
     run.add_argument("--limit", metavar="N", type=positive, help="ask only the first N questions of each task")
     run.add_argument("--shard", metavar="I/N", type=_share, default=(0, 1), help="ask every N-th image's, from I on")
@@ -86,11 +87,13 @@ def _run(options: argparse.Namespace) -> None:
     if bool(options.tasks) == bool(options.suite):
         raise ValueError("name tasks (`fusionvl eval tasks` lists them), or give --tasks paper")
     if options.suite:
-        raise ValueError("--tasks paper needs lmms-eval")
+        _run_paper(options)
+        return
     from fusionvl.eval.runner import run_task
     from fusionvl.eval.tasks.registry import find_task
 
     tasks = [find_task(name.replace("-", "_")) for name in dict.fromkeys(options.tasks)]
+    output = options.output or _OUTPUT
     judge = _judge(options)
     answerer = _answerer(options)
     for task in tasks:
@@ -98,7 +101,7 @@ def _run(options: argparse.Namespace) -> None:
         results = run_task(
             task,
             answerer,
-            options.output / task.name,
+            output / task.name,
             data=options.data / task.name if options.data and len(tasks) > 1 else options.data,
             batch_size=options.batch_size,
             limit=options.limit,
@@ -111,7 +114,32 @@ def _run(options: argparse.Namespace) -> None:
         else:
             _print_results(results)
         reuse = f", {hits} of {hits + misses} times an image's features were known" if hits + misses else ""
-        print(f"{time.monotonic() - start:.1f} s{reuse}. Written: {options.output / task.name}")
+        print(f"{time.monotonic() - start:.1f} s{reuse}. Written: {output / task.name}")
+
+
+def _run_paper(options: argparse.Namespace) -> None:
+    from fusionvl.eval.lmms_eval_run import paper_report, run_paper_tasks
+
+    ours = {
+        "--data": options.data,
+        "--transformers": options.transformers,
+        "--judge-url": options.judge_url,
+        "--judge-model": options.judge_model,
+        "--shard": options.shard[1] > 1,
+    }
+    given = [name for name, value in ours.items() if value]
+    if given:
+        raise ValueError(f"--tasks paper runs lmms-eval, which does not know {', '.join(given)}: leave it out")
+    scores = run_paper_tasks(
+        options.output or _PAPER_OUTPUT,
+        model=options.model,
+        limit=options.limit,
+        batch_size=options.batch_size,
+        num_latents=options.num_latents,
+        dtype=options.dtype,
+        device=options.device,
+    )
+    print(paper_report(scores, options.model or "nano", limit=options.limit).render("terminal"), end="")
 
 
 def _answerer(options: argparse.Namespace) -> "Answerer":

@@ -175,6 +175,10 @@ class FusionForLmmsEval(lmms):
         asked = [self._model_key, task, split, doc_id, number, generation, problem]
         key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16)
         if not problem:
+            try:
+                _load_images(messages)
+            except ValueError as error:
+                raise ValueError(f"Task {task}, question {doc_id}: {error}") from error
             _hash_messages(key, messages)
         return _Question(task, doc_id, None if problem else messages, key.hexdigest())
 
@@ -227,14 +231,21 @@ def _problem(messages: Conversation) -> str | None:
     return f"shows {kinds['image']} images" if kinds["image"] > 1 else None
 
 
+def _load_images(messages: Conversation) -> None:
+    """Replace paths and images of any kind by RGB images."""
+    for message in messages:
+        for part in message["content"]:
+            if part["type"] == "image":
+                part["image"] = load_image(part["image"])
+
+
 def _hash_messages(digest: Any, messages: Conversation) -> None:
-    """Words and pixels."""
+    """Words and pixels; the images are loaded."""
     for message in messages:
         digest.update(message["role"].encode())
         for part in message["content"]:
             if part["type"] == "text":
                 digest.update(part["text"].encode())
             else:
-                image = load_image(part["image"])
-                digest.update(str(image.size).encode())
-                digest.update(np.asarray(image).tobytes())
+                digest.update(str(part["image"].size).encode())
+                digest.update(np.asarray(part["image"]).tobytes())

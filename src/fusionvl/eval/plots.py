@@ -44,6 +44,7 @@ def radar(report: Report, path: Path) -> None:
         if any(line.paper.get(model) is not None for line in lines):
             draw(f"{model}, paper", [line.paper.get(model) for line in lines], color="grey", linestyle=dashes)
     axes.set_xticks(angles, [line.label for line in lines])
+    axes.tick_params(axis="x", pad=18)
     axes.set_ylim(0, 100)
     axes.set_yticks([20, 40, 60, 80, 100], ["20", "40", "60", "80", "100 %"])
     axes.set_title("Share of the best possible score", pad=30)

@@ -145,3 +145,26 @@ def test_a_judge_is_asked_and_its_failure_is_said(tmp_path, monkeypatch, capsys)
         assert run("eval", "judged", *where) == 0
         assert "not judged" not in capsys.readouterr().out
     assert len(server.requests) == 13
+
+
+def test_the_papers_benchmarks_run_through_lmms_eval(monkeypatch, tmp_path, capsys):
+    from fusionvl.eval import lmms_eval_run
+    from fusionvl.eval.paper_tasks import PAPER_TASKS
+
+    asked = {}
+    pope = next(task for task in PAPER_TASKS if task.task == "pope")
+
+    def fake_run(output, **options):
+        asked.update(options, output=output)
+        return [lmms_eval_run.PaperScore(pope, {"POPE": 12.3})]
+
+    monkeypatch.setattr(lmms_eval_run, "run_paper_tasks", fake_run)
+    assert (
+        run("eval", "--tasks", "paper", "--limit", 3, "--num-latents", 4, "--output", tmp_path, "--device", "cpu") == 0
+    )
+    assert (asked["output"], asked["limit"], asked["num_latents"], asked["device"]) == (tmp_path, 3, 4, "cpu")
+    printed = capsys.readouterr().out
+    assert "12.3" in printed
+    assert "88.9" in printed
+    assert run("eval", "--tasks", "paper", "--data", tmp_path) == 2
+    assert "does not know --data" in capsys.readouterr().err
