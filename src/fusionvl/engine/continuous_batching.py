@@ -121,6 +121,11 @@ class ContinuousBatching:
     def __exit__(self, *_: object) -> None:
         self.close(drain=True)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes requests: False when closed, or when its thread has failed."""
+        return not self._line.is_closed
+
     def submit(
         self, messages: Conversation, settings: SamplingSettings, listener: Listener, deadline: float | None = None
     ) -> Ticket:
@@ -254,7 +259,10 @@ class ContinuousBatching:
             prefilled = self._prefill.run(inputs)
             prompt_tokens = inputs["input_ids"].shape[1]
             answer.begin(prompt_tokens, self._room(inputs, request.settings), prefilled.image_was_cached)
-            self._batch.join(prefilled.cache)
+            answer.take(choose_tokens(prefilled.logits[None], [answer.sampler])[0], prefilled.logits)
+            if not answer.is_over:
+                self._batch.join(prefilled.cache)
+                self._running.append(answer)
         except _GivenUp:
             if not answer.drop_if_unwanted():
                 answer.fail(CLOSED)
@@ -264,11 +272,10 @@ class ContinuousBatching:
             return
         self._counts.admitted += 1
         self._counts.prompt_tokens += prompt_tokens
+        self._counts.answer_tokens += 1
         self._counts.prefill_seconds += time.monotonic() - start - (self._counts.step_seconds - stepping)
-        self._running.append(answer)
-        self._counts.last_step = min(self._counts.last_step, time.monotonic())
-        self._tell_tokens(prefilled.logits[None], [answer])
-        self._drop_finished()
+        if self._running:
+            self._counts.last_step = min(self._counts.last_step, time.monotonic())
 
     def _step_if_due(self) -> None:
         """Between two layers of a prefill."""
@@ -286,19 +293,16 @@ class ContinuousBatching:
         start = time.monotonic()
         try:
             logits = self._batch.step([answer.last_token for answer in self._running])
-            self._tell_tokens(logits, self._running)
+            tokens = choose_tokens(logits, [answer.sampler for answer in self._running])
+            for answer, token, row in zip(self._running, tokens, logits, strict=True):
+                answer.take(token, row)
+            self._counts.answer_tokens += len(tokens)
         except Exception as error:
             LOG.exception("A decoding step failed: %d running answers end with it", len(self._running))
             for answer in self._running:
                 answer.fail(_failure(error, in_step=True))
         self._counts.add_step(start, time.monotonic())
         self._drop_finished()
-
-    def _tell_tokens(self, logits: torch.Tensor, answers: list[RunningAnswer]) -> None:
-        tokens = choose_tokens(logits, [answer.sampler for answer in answers])
-        for answer, token, row in zip(answers, tokens, logits, strict=True):
-            answer.take(token, row)
-        self._counts.answer_tokens += len(tokens)
 
     def _drop_finished(self) -> None:
         for row in reversed(range(len(self._running))):
