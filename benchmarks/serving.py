@@ -24,9 +24,13 @@ import torch
 from load import Outcome, Question, questions, run_clients
 from measure import interleaved, print_spreads, ratios
 from options import geometry_of, model_options, placement_of, print_settings, progress, settings
-from served import Ask, Batched, OneAtATime, Server, build_engine
+from served import Ask, Batched, OneAtATime, Server, build_engine, fresh
 
 from fusionvl.engine import FusionEngine
+from fusionvl.engine.continuous_batching import ContinuousBatching
+from fusionvl.engine.engine import conversation
+from fusionvl.engine.generation_request import SamplingSettings
+from fusionvl.engine.listening import Collected
 
 ALONE, SINGLE, BATCHED = "one at a time", "batch of one", "batching"
 CLIENTS, QUICK_CLIENTS = (1, 4, 8, 16), (1, 8)
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
             SINGLE: lambda: Batched(engine, max_batch=1),
             BATCHED: lambda: Batched(engine, options.max_batch),
         }
+        report["check"] = print_check(engine, options.max_batch)
     outcomes = loads(makers, clients, options)
     report["loads"] = print_loads(outcomes)
     report["ratios"] = print_ratios(outcomes, tuple(makers), clients)
@@ -77,6 +82,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.quick:
         options.repeats = 1
     return options
+
+
+def print_check(engine: FusionEngine, max_batch: int) -> dict[str, int]:
+    """Hold that what is compared answers the same."""
+    asked = [(conversation(question.picture, question.text), question.answer_tokens) for question in questions(8, 4)]
+    with ContinuousBatching(fresh(engine), max_batch=max_batch) as batching:
+        listeners = [Collected() for _ in asked]
+        for listener, (messages, tokens) in zip(listeners, asked, strict=True):
+            batching.submit(messages, SamplingSettings(max_new_tokens=tokens), listener)
+        together = [listener.answer() for listener in listeners]
+    alone = [engine.answer([messages], max_new_tokens=tokens, do_sample=False)[0] for messages, tokens in asked]
+    equal = sum(one == other for one, other in zip(together, alone, strict=True))
+    print(f"\nCHECK: {equal} of {len(asked)} answers of the batching are those of FusionEngine.answer", flush=True)
+    return {"asked": len(asked), "equal": equal}
 
 
 def loads(makers: dict[str, Callable[[], Ask]], clients: Sequence[int], options: argparse.Namespace) -> Outcomes:
