@@ -69,6 +69,7 @@ class Outcome:
         first_p95_ms: 95th percentile of the time to the first token.
         gap_p50_ms: Median time between two tokens of an answer.
         gap_longest_ms: Longest time between two tokens of an answer.
+        cpu_ms_per_token: Processor time of this process for each token, which other processes hardly change.
     """
 
     tokens_per_s: float
@@ -77,16 +78,18 @@ class Outcome:
     first_p95_ms: float
     gap_p50_ms: float
     gap_longest_ms: float
+    cpu_ms_per_token: float
 
     @classmethod
-    def of(cls, answers: Sequence[Answered]) -> "Outcome":
+    def of(cls, answers: Sequence[Answered], cpu_seconds: float) -> "Outcome":
         """Sum up."""
         seconds = max(answer.moments[-1] for answer in answers) - min(answer.asked for answer in answers)
         firsts = [1000 * answer.first for answer in answers]
         gaps = [1000 * gap for answer in answers for gap in answer.gaps]
+        tokens = sum(answer.tokens for answer in answers)
         return cls(
-            sum(answer.tokens for answer in answers) / seconds, len(answers) / seconds,
-            statistics.median(firsts), float(np.percentile(firsts, 95)), statistics.median(gaps), max(gaps),
+            tokens / seconds, len(answers) / seconds, statistics.median(firsts), float(np.percentile(firsts, 95)),
+            statistics.median(gaps), max(gaps), 1000 * cpu_seconds / tokens,
         )  # fmt: skip
 
     @staticmethod
@@ -131,6 +134,7 @@ def run_clients(ask: Callable[[Question], Answered], asked: Sequence[Question], 
                 return
             answers.append(answer)
 
+    cpu = time.process_time()
     threads = [threading.Thread(target=work) for _ in range(clients)]
     for thread in threads:
         thread.start()
@@ -138,7 +142,7 @@ def run_clients(ask: Callable[[Question], Answered], asked: Sequence[Question], 
         thread.join()
     if failures:
         raise RuntimeError(f"A client failed: {failures[0]}") from failures[0]
-    return Outcome.of(answers)
+    return Outcome.of(answers, time.process_time() - cpu)
 
 
 def now() -> float:

@@ -6,7 +6,8 @@
 
 Each client asks its next question when its last answer is complete. Several questions are about one picture; answers
 are 32 to 64 tokens long. All loads run in one process in interleaved rounds after a warm-up, each from an empty cache
-of pictures, and throughput is compared as ratios within a round. `one at a time` is what `FusionEngine.stream` does;
+of pictures, and throughput is compared as ratios within a round; processor time a token, too, because it tells more
+when other processes run beside. `one at a time` is what `FusionEngine.stream` does;
 `batch of one` is the batching with a single place. STALL is the longest wait of running answers for their next token
 while others join.
 """
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     report["loads"] = print_loads(outcomes)
     report["ratios"] = print_ratios(outcomes, tuple(makers), clients)
     if not options.url:
+        report["cpu_ratios"] = print_cpu_ratios(outcomes, clients)
         report["stall"] = print_stalls(engine, options)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
@@ -123,8 +125,8 @@ def load_name(system: str, clients: int) -> str:
 
 
 def print_loads(outcomes: Outcomes) -> dict[str, Any]:
-    print("\nLOADS: medians over the rounds; first token and gap in ms", flush=True)
-    heads = ("tokens/s", "requests/s", "first p50", "first p95", "gap p50", "longest gap")
+    print("\nLOADS: medians over the rounds; first token, gap and processor time in ms", flush=True)
+    heads = ("tokens/s", "requests/s", "first p50", "first p95", "gap p50", "longest gap", "CPU/token")
     print(f"{'':<28}" + "".join(f"{head:>13}" for head in heads))
     table = {}
     for name, rounds in outcomes.items():
@@ -147,6 +149,17 @@ def print_ratios(outcomes: Outcomes, systems: Sequence[str], clients: Sequence[i
     for top, bottom in pairs:
         rates = ([outcome.tokens_per_s for outcome in outcomes[name]] for name in (top, bottom))
         table[f"{top} / {bottom}"] = ratios(*rates)
+    return print_spreads(table)
+
+
+def print_cpu_ratios(outcomes: Outcomes, clients: Sequence[int]) -> dict[str, Any]:
+    print("\nRATIOS of processor time a token: median [least .. greatest]; above 1 takes less", flush=True)
+    table = {}
+    for count in clients:
+        for system in (ALONE, SINGLE):
+            top, bottom = load_name(system, count), load_name(BATCHED, count)
+            times = ([outcome.cpu_ms_per_token for outcome in outcomes[name]] for name in (top, bottom))
+            table[f"{top} / {bottom}"] = ratios(*times)
     return print_spreads(table)
 
 

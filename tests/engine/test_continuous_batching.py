@@ -453,7 +453,7 @@ class TestClosing:
         batching.close(drain=False)
         wait_for(lambda: set(threading.enumerate()) == before)
         assert count_hooks(endless.model) == hooks
-        assert batching.stats().slot_bytes == 0
+        assert batching.stats().slot_bytes == 0, "memory of rows"
 
 
 def count_hooks(model):
