@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = model_options(__doc__, "nano", "masked", "what the guide does in the first half of the encoder")
-    parser.add_argument("--requests", type=int, default=4, help="questions of each client, on average")
+    parser.add_argument("--requests", type=int, default=8, help="questions of each client, on average")
     parser.add_argument("--per-picture", type=int, default=4, help="questions about one picture")
     parser.add_argument("--max-batch", type=int, default=16, help="answers that run at once")
     parser.add_argument("--quick", action="store_true", help="1 and 8 clients only, one round")

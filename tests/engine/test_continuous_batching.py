@@ -358,6 +358,26 @@ class TestFailures:
         assert end == Failure("The prefill failed: ZeroDivisionError: division by zero", is_users=False)
         assert gate.wait(WAIT).answer_tokens == 30
 
+    def test_a_failed_preparation_is_that_requests(self, endless, start, monkeypatch):
+        batching = start(endless)
+        monkeypatch.setattr(endless, "encode", lambda *_: [].pop())
+        _, listener = submit(batching, conversation(None, "cups"))
+        end = listener.wait(WAIT)
+        assert end == Failure("The preparation failed: IndexError: pop from empty list", is_users=False)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_fault_of_the_loop_itself_is_told_to_everybody(self, endless, start, monkeypatch):
+        batching = start(endless, max_batch=1)
+        _, gate = held(batching)
+        _, waiting = submit(batching, conversation(None, "cups"))
+        monkeypatch.setattr(batching._line, "take_unwanted", lambda: [].pop())
+        gate.opened.set()
+        for listener in (gate, waiting):
+            assert "closed before the answer was complete" in listener.wait(WAIT).message
+        wait_for(lambda: not batching.is_open)
+        with pytest.raises(RuntimeError, match="closed"):
+            submit(batching, conversation(None, "cups"))
+
     def test_a_failed_step_fails_the_running_and_the_loop_goes_on(self, endless, start, caplog):
         batching = start(endless)
         _, gate = held(batching)

@@ -250,7 +250,7 @@ class ContinuousBatching:
     def _admit(self, request: Request) -> None:
         answer = self._new_answer(request)
         if isinstance(request.prepared, Exception):
-            answer.fail(_failure(request.prepared))
+            answer.fail(_failure(request.prepared, "The preparation"))
             return
         inputs, start, stepping = request.prepared, time.monotonic(), self._counts.step_seconds
         assert inputs is not None  # only prepared requests are taken from the line
@@ -268,7 +268,7 @@ class ContinuousBatching:
                 answer.fail(CLOSED)
             return
         except Exception as error:  # noqa: BLE001 - told to the request's listener
-            answer.fail(_failure(error))
+            answer.fail(_failure(error, "The prefill"))
             return
         self._counts.admitted += 1
         self._counts.prompt_tokens += prompt_tokens
@@ -300,7 +300,7 @@ class ContinuousBatching:
         except Exception as error:
             LOG.exception("A decoding step failed: %d running answers end with it", len(self._running))
             for answer in self._running:
-                answer.fail(_failure(error, in_step=True))
+                answer.fail(Failure(_sentence(error, "A decoding step"), is_users=False))
         self._counts.add_step(start, time.monotonic())
         self._drop_finished()
 
@@ -338,9 +338,12 @@ class _Counts:
         self.last_step = end
 
 
-def _failure(error: Exception, in_step: bool = False) -> Failure:
-    """An exception as a sentence."""
-    if isinstance(error, ValueError) and not in_step:
+def _failure(error: Exception, what: str) -> Failure:
+    """What went wrong with one request."""
+    if isinstance(error, ValueError):
         return Failure(str(error), is_users=True)
-    where = "A decoding step" if in_step else "The prefill"
-    return Failure(f"{where} failed: {type(error).__name__}: {error}", is_users=False)
+    return Failure(_sentence(error, what), is_users=False)
+
+
+def _sentence(error: Exception, what: str) -> str:
+    return f"{what} failed: {type(error).__name__}: {error}"
