@@ -18,6 +18,7 @@ from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Endpoint, LocalModel, Procedural, SynthRecipe, Template
 from fusionvl.synth.runner import Runner
 from fusionvl.synth.steps import Step
+from fusionvl.synth.supervision import Supervisor
 from fusionvl.synth.text import TextBackend
 from fusionvl.synth.text_endpoint import EndpointModel
 from fusionvl.synth.text_local import LocalLanguageModel
@@ -60,8 +61,7 @@ def synthesize(
         folder,
         plan,
         steps,
-        fuse=Fuse(recipe.fuse),
-        progress=progress,
+        watch=Supervisor(progress, Fuse(recipe.fuse)),
         concurrency=recipe.concurrency,
         retry_errors=retry_errors,
     )
