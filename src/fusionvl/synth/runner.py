@@ -11,7 +11,7 @@ from pathlib import Path
 from fusionvl.synth.plan import Plan
 from fusionvl.synth.row_files import count_statuses, shard_path
 from fusionvl.synth.rows import Row
-from fusionvl.synth.shard import OpenShard, has_errors, is_finished
+from fusionvl.synth.shard import OpenShard, is_settled
 from fusionvl.synth.steps import Step
 from fusionvl.synth.supervision import Watch
 
@@ -72,8 +72,7 @@ class Runner:
     def _open_rows(self, shards: Sequence[int]) -> Iterator[tuple[OpenShard, Row]]:
         """Every unfinished row; a shard is opened when its first row is asked for."""
         for number in shards:
-            retry = self._retry_errors and is_finished(self._folder, number) and has_errors(self._folder, number)
-            if is_finished(self._folder, number) and not retry:
+            if is_settled(self._folder, number, self._retry_errors):
                 self._watch.found(number, count_statuses(shard_path(self._folder, number)))
                 continue
             shard = OpenShard(self._folder, self._plan, number, self._retry_errors, self._patience)

@@ -18,14 +18,11 @@ from fusionvl.synth.row_files import count_statuses, read_rows, shard_path, writ
 from fusionvl.synth.rows import Row
 
 
-def is_finished(folder: Path, number: int) -> bool:
-    """Whether nothing is left to do for a shard."""
-    return shard_path(folder, number).exists() and not shard_path(folder, number, ".jsonl").exists()
-
-
-def has_errors(folder: Path, number: int) -> bool:
-    """Whether a finished shard has rows that `--retry-errors` would try again."""
-    return count_statuses(shard_path(folder, number))["error"] > 0
+def is_settled(folder: Path, number: int, retry_errors: bool) -> bool:
+    """Whether nothing is left to do for a shard, not even errors to be tried again when they shall be."""
+    if not shard_path(folder, number).exists() or shard_path(folder, number, ".jsonl").exists():
+        return False
+    return not (retry_errors and count_statuses(shard_path(folder, number))["error"])
 
 
 class OpenShard:
