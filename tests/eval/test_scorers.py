@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fusionvl.eval import scorers
+from fusionvl.eval.answer_parsing import parse_choice, parse_yes_no
 from fusionvl.eval.task import Sample
 from fusionvl.eval.tasks.registry import TASKS, find_task
 
 CASES = Path(__file__).parent / "cases"
-SCORERS = ("choice", "yes_no", "identical", "exact", "vqa", "anls", "relaxed")
+SCORERS = ("choice", "yes_no", "identical", "exact", "contains", "vqa", "anls", "relaxed")
 SUMMARIES = sorted(path.stem for path in CASES.glob("summary_*.json"))
 
 
@@ -30,8 +33,8 @@ def sample(identity, *, parsed, score, reference, details):
 @pytest.mark.parametrize(("name", "case"), cases(SCORERS))
 def test_scores(name, case):
     score = getattr(scorers, f"score_{name}")
-    options = (case["options"],) if "options" in case else ()
-    verdict = score(case["answer"], case["reference"], *options)
+    more = {name: case[name] for name in ("options", "formula") if name in case}
+    verdict = score(case["answer"], case["reference"], **more)
     assert verdict.score == pytest.approx(case["score"], abs=1e-12), case["comment"]
     assert verdict.parsed == case["parsed"], case["comment"]
     assert verdict.reason == case.get("reason", ""), case["comment"]
@@ -43,6 +46,25 @@ def test_summaries(name, case):
     summary = find_task(case["task"]).summarise(samples)
     expected = case["metrics"]
     assert {metric: summary[metric] for metric in expected} == pytest.approx(expected), case["comment"]
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_whatever_is_said_is_an_option_or_is_not_understood(answer):
+    options = {"A": "cat", "B": "2.5", "C": "", "D": "a (b)"}
+    chosen = parse_choice(answer, options)
+    decided = parse_yes_no(answer)
+    assert chosen.value in (None, *options)
+    assert decided.value in (None, "yes", "no")
+    assert (chosen.value is None) == bool(chosen.reason)
+    assert (decided.value is None) == bool(decided.reason)
+
+
+@given(st.sampled_from("ABCD"), st.sampled_from("ABCD"), st.sampled_from([" ", " or ", ", ", " and ", "\n", "/"]))
+@settings(max_examples=200, deadline=None)
+def test_two_letters_are_understood_only_when_they_are_one(first, second, between):
+    chosen = parse_choice(first + between + second, dict.fromkeys("ABCD", ""))
+    assert chosen.value == (first if first == second else None)
 
 
 def test_every_scorer_has_cases():

@@ -4,6 +4,7 @@ Where answers have the form that was asked for, both agree to the last digit. Wh
 benchmark's own definition, or takes an answer for what it does not say, the difference is written down as a test.
 """
 
+import itertools
 import random
 from statistics import mean
 
@@ -14,15 +15,26 @@ from lmms_eval.tasks._task_utils.vqa_eval_metric import EvalAIAnswerProcessor
 from lmms_eval.tasks.ai2d import utils as ai2d
 from lmms_eval.tasks.chartqa import utils as chartqa
 from lmms_eval.tasks.cv_bench import utils as cv_bench
+from lmms_eval.tasks.hallusion_bench import utils as hallusion
 from lmms_eval.tasks.mmbench.mmbench_evals import MMBench_Evaluator
 from lmms_eval.tasks.mme import utils as mme
 from lmms_eval.tasks.mmstar import utils as mmstar
 from lmms_eval.tasks.mmvp import utils as mmvp
+from lmms_eval.tasks.ocrbench import utils as ocrbench
 from lmms_eval.tasks.pope import utils as pope
+from lmms_eval.tasks.realworldqa import utils as realworldqa
 from lmms_eval.tasks.scienceqa import utils as scienceqa
 from lmms_eval.tasks.textvqa import utils as textvqa
 
-from fusionvl.eval.scorers import score_anls, score_choice, score_relaxed, score_vqa, score_yes_no
+from fusionvl.eval.scorers import (
+    score_anls,
+    score_choice,
+    score_contains,
+    score_exact,
+    score_relaxed,
+    score_vqa,
+    score_yes_no,
+)
 from fusionvl.eval.task import Sample
 from fusionvl.eval.tasks.registry import find_task
 from fusionvl.eval.vqa_normalisation import normalise_vqa
@@ -111,6 +123,28 @@ def test_relaxed_accuracy_is_the_same(draw):
     assert 0.2 < mean(scores) < 0.9
 
 
+def test_ocrbench_is_the_same(draw):
+    scores = []
+    for _ in range(TIMES):
+        references = [phrase(draw) for _ in range(2)]
+        within = f"It says {draw.choice(references).upper()}\nthere"
+        answer = draw.choice([phrase(draw), within, draw.choice(references)])
+        if draw.random() < 0.3:
+            answer = answer.replace(" ", "")
+        part = draw.choice(["IIIT5K", "HME100k"])
+        doc = {"dataset": part, "question_type": "x", "answer": references}
+        theirs = ocrbench.ocrbench_process_results(doc, [answer])["ocrbench_accuracy"]["score"]
+        assert score_contains(answer, references, formula=part == "HME100k").score == theirs, (answer, references)
+        scores.append(theirs)
+    assert 0.2 < mean(scores) < 0.9
+
+
+def test_ocrbench_differs_in_full_width_letters():
+    doc = {"dataset": "IIIT5K", "question_type": "x", "answer": ["AB"]}
+    assert ocrbench.ocrbench_process_results(doc, ["\uff21\uff22"])["ocrbench_accuracy"]["score"] == 1
+    assert score_contains("\uff21\uff22", ["AB"]).score == 0
+
+
 def yes_no(draw, answers):
     """References, answers, and our samples of them, half of them in one POPE category."""
     pairs = [(draw.choice(["yes", "no"]), draw.choice(answers)) for _ in range(TIMES)]
@@ -186,6 +220,25 @@ def test_mme_differs_where_answers_are_not_plain(answer, theirs, ours):
     assert score_yes_no(answer, "yes").parsed == ours
 
 
+def test_hallusion_bench_is_the_same_where_the_answers_are_read_alike(draw):
+    """Their reader is GPT-4; given the same readings, the three shares are the same."""
+    data, ours = [], []
+    for category, number, figure, question in itertools.product(("VD", "VS"), range(20), "12", "01"):
+        right = draw.random() < 0.8
+        parts = {"category": category, "subcategory": "x", "set_id": number, "figure_id": figure}
+        data.append({**parts, "question_id": question, "visual_input": "1", "read": "1" if right else "0"})
+        details = {"group": f"{category}/x/{number}", "figure": figure, "question": question}
+        ours.append(sample(len(ours), score_yes_no("yes" if right else "no", "yes"), "yes", details))
+    hallusion.assign_correctness(data, "read")
+    theirs = {
+        "aAcc": hallusion.get_eval_all(data, "read"),
+        "fAcc": hallusion.get_eval_fig(data),
+        "qAcc": hallusion.get_eval_pair_all(data, "read"),
+    }
+    shares = {name: 100 * found["correct"] / found["total"] for name, found in theirs.items()}
+    assert summary("hallusion_bench_image", ours) == pytest.approx(shares)
+
+
 def choices(draw, count=TIMES):
     """References and answers that name a letter."""
     return [(draw.choice("ABCD"), lettered(draw, draw.choice("ABCD"))) for _ in range(count)]
@@ -200,6 +253,16 @@ def test_ai2d_and_scienceqa_are_the_same_for_plain_answers(draw):
         assert ours == matched["exact_match"], answer
         doc = {"choices": list(OPTIONS.values()), "answer": "ABCD".index(reference)}
         assert ours == scienceqa.sqa_process_results(doc, [answer])["exact_match"], answer
+
+
+def test_realworldqa_is_the_same_for_plain_answers(draw):
+    for reference, answer in choices(draw):
+        theirs = realworldqa.realworldqa_process_results({"answer": reference}, [answer])["exact_match"]
+        assert score_choice(answer, reference, OPTIONS).score == theirs, answer
+    for answer in ("3", "3.", "three", "Uphill", "uphill.", "4"):
+        for reference in ("3", "Uphill"):
+            theirs = realworldqa.realworldqa_process_results({"answer": reference}, [answer])["exact_match"]
+            assert score_exact(answer, [reference]).score == theirs, answer
 
 
 def test_cv_bench_is_the_same_by_its_own_formula(draw):

@@ -39,6 +39,20 @@ def score_exact(answer: str, references: Sequence[str]) -> Verdict:
     return Verdict(said, float(said in {_plain(reference) for reference in references}))
 
 
+def score_contains(answer: str, references: Sequence[str], *, formula: bool = False) -> Verdict:
+    """OCRBench's score: 1 when a reference stands in the answer, but for case.
+
+    Args:
+        answer: The model's words.
+        references: What may stand in them.
+        formula: Whether it is a formula, in which case counts and blanks do not.
+    """
+    if not answer.strip():
+        return _EMPTY
+    said = _written(answer, formula)
+    return Verdict(said, float(any(_written(reference, formula) in said for reference in references)))
+
+
 def score_vqa(answer: str, references: Sequence[str]) -> Verdict:
     """VQA soft accuracy: the mean, over leaving each person out, of min(n / 3, 1), n others having said the same.
 
@@ -96,6 +110,11 @@ def levenshtein(first: str, second: str) -> int:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split()).removesuffix(".")
+
+
+def _written(text: str, formula: bool) -> str:
+    text = text.strip().replace("\n", " ")
+    return text.replace(" ", "") if formula else text.lower()
 
 
 def _similarity(answer: str, said: str, reference: str) -> float:

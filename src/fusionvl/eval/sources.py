@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from fusionvl.data.extras import import_extra
 
 _SUFFIXES = (".parquet", ".tsv", ".csv", ".json", ".jsonl")
@@ -145,12 +147,14 @@ class Source:
         folder = self.download() if folder is None else folder
         images = Images()
         total = 0
-        for path in self._find(folder):
-            for number, values in enumerate(read_rows(path), start=1):
-                if number == 1:
-                    self._check_columns(values, path)
-                yield Row(values, path, total, f"{path}, row {number}", images)
-                total += 1
+        with tqdm(unit="row", desc=f"Reading {self.dataset}", delay=2, leave=False) as bar:
+            for path in self._find(folder):
+                for number, values in enumerate(read_rows(path), start=1):
+                    if number == 1:
+                        self._check_columns(values, path)
+                    yield Row(values, path, total, f"{path}, row {number}", images)
+                    total += 1
+                    bar.update()
         if not total:
             raise ValueError(f"{folder}: the files of {self.dataset} hold no rows. {self.how_to_download(folder)}")
 

@@ -1,14 +1,14 @@
 """Benchmarks answered with the letter of an option.
 
-MMBench (English and Chinese), MMStar, AI2D, ScienceQA with images, CV-Bench and MMVP. How a letter is understood is in
-`answer_parsing.py`; an answer without one is wrong and counted, no letter is drawn for it.
+MMBench (English and Chinese), MMStar, AI2D, ScienceQA with images, CV-Bench, MMVP and RealWorldQA. How a letter is
+understood is in `answer_parsing.py`; an answer without one is wrong and counted, no letter is drawn for it.
 """
 
 import re
 from collections.abc import Callable, Sequence
 from statistics import mean
 
-from fusionvl.eval.scorers import score_choice
+from fusionvl.eval.scorers import score_choice, score_exact
 from fusionvl.eval.sources import Row, Source, is_empty
 from fusionvl.eval.summaries import Summary, all_right, groups, mean_score, percent, scored
 from fusionvl.eval.task import Judge, Question, Sample, Task, Verdict
@@ -233,19 +233,52 @@ def summarise_mmvp(samples: Sequence[Sample]) -> Summary:
     }
 
 
+_REALWORLDQA = Source(
+    dataset="lmms-lab/RealWorldQA",
+    revision="907c4e5228fd1703c710ed937601cb5f89ab8d5c",
+    hub_files=("data/test-*",),
+    files=("test-*.parquet",),
+    columns=("question", "answer", "image"),
+)
+
+
+def _realworldqa_question(row: Row) -> Question:
+    """Options and instruction stand in the question; some questions have none and are answered in a word."""
+    question, answer = row.text("question"), row.text("answer")
+    options = dict(re.findall(r"^\s*([A-Z])\. (.+)$", question, re.MULTILINE))
+    if re.fullmatch("[A-Za-z]", answer) is None:  # a number or a word, whatever the question's lines begin with
+        options = {}
+    image, image_id = row.image()
+    return Question(
+        id=str(row.number),
+        prompt=question,
+        image=image,
+        image_id=image_id,
+        reference=one_of(answer.upper(), options, f"{row.where}: answer") if options else answer,
+        details={"form": "letter" if options else "word", "options": options},
+    )
+
+
+def _score_realworldqa(question: Question, answer: str, judge: Judge | None) -> Verdict:
+    if question.details["options"]:
+        return _score(question, answer, judge)
+    return score_exact(answer, [question.reference])
+
+
 def _task(
     name: str,
     title: str,
     source: Source,
     read: Callable[[Row], Question],
     summarise: Callable[[Sequence[Sample]], Summary],
+    score: Callable[[Question, str, Judge | None], Verdict] = _score,
 ) -> Task:
     return Task(
         name=name,
         title=title,
         source=str(source),
         load=loader(source, read),
-        score=_score,
+        score=score,
         summarise=summarise,
         headline="accuracy",
         max_new_tokens=16,
@@ -260,4 +293,5 @@ TASKS = (
     _task("scienceqa_img", "ScienceQA with images, test", _SCIENCEQA, _scienceqa_question, mean_score("subject")),
     _task("cv_bench", "CV-Bench", _CV_BENCH, _cv_bench_question, summarise_cv_bench),
     _task("mmvp", "MMVP", _MMVP, _mmvp_question, summarise_mmvp),
+    _task("realworldqa", "RealWorldQA", _REALWORLDQA, _realworldqa_question, mean_score("form"), _score_realworldqa),
 )

@@ -1,8 +1,8 @@
-"""Benchmarks answered in a word or a phrase: TextVQA, ChartQA and DocVQA."""
+"""Benchmarks answered in a word or a phrase: TextVQA, VizWiz, ChartQA, DocVQA and OCRBench."""
 
 from collections.abc import Sequence
 
-from fusionvl.eval.scorers import score_anls, score_relaxed, score_vqa
+from fusionvl.eval.scorers import score_anls, score_contains, score_relaxed, score_vqa
 from fusionvl.eval.sources import Row, Source
 from fusionvl.eval.summaries import mean_score
 from fusionvl.eval.task import Judge, Question, Task, Verdict
@@ -28,14 +28,32 @@ _DOCVQA = Source(
     files=("DocVQA/validation-*.parquet", "validation-*.parquet"),
     columns=("questionId", "question", "answers", "image"),
 )
+_VIZWIZ = Source(
+    dataset="lmms-lab/VizWiz-VQA",
+    revision="d428a2dae984f79cf1b9d99467dfa883e0c30686",
+    hub_files=("data/val-*",),
+    files=("val-*.parquet",),
+    columns=("question_id", "question", "answers", "category", "image"),
+)
+_OCRBENCH = Source(
+    dataset="echo840/OCRBench",
+    revision="92a54bd1384387c178d5a07140a2d85e0a3d12e1",
+    hub_files=("data/test-*",),
+    files=("test-*.parquet",),
+    columns=("dataset", "question", "question_type", "answer", "image"),
+)
+_UNANSWERABLE = "When the provided information is insufficient, respond with 'Unanswerable'."
+_FORMULAS = "HME100k"  # the part of OCRBench whose answers are formulas
 _CHARTQA_TYPES = {"human_test": "human", "augmented_test": "augmented"}
 
 
-def _question(row: Row, identity: object, references: list[str], **details: object) -> Question:
+def _question(
+    row: Row, identity: object, references: list[str], instruction: str = f"\n{WORD}", **details: object
+) -> Question:
     image, image_id = row.image()
     return Question(
         id=str(identity),
-        prompt=f"{row.text('question')}\n{WORD}",
+        prompt=row.text("question") + instruction,
         image=image,
         image_id=image_id,
         reference=references,
@@ -43,8 +61,9 @@ def _question(row: Row, identity: object, references: list[str], **details: obje
     )
 
 
-def _answers(row: Row) -> list[str]:
-    answers = [str(answer) for answer in row.get("answers") or ()]
+def _answers(row: Row, column: str = "answers") -> list[str]:
+    given = row.get(column) or ()
+    answers = [given] if isinstance(given, str) else [str(answer) for answer in given]
     if not answers:
         raise ValueError(f"{row.where}: no answers; the test split has none and cannot be scored here")
     return answers
@@ -58,17 +77,33 @@ def _docvqa_question(row: Row) -> Question:
     return _question(row, row["questionId"], _answers(row))
 
 
+def _vizwiz_question(row: Row) -> Question:
+    instruction = f"\n{_UNANSWERABLE}\n{WORD}"
+    return _question(
+        row, row["question_id"], _answers(row), instruction, category=str(row.get("category") or "unknown")
+    )
+
+
+def _ocrbench_question(row: Row) -> Question:
+    details = {"type": row.text("question_type"), "formula": row["dataset"] == _FORMULAS}
+    return _question(row, row.number, _answers(row, "answer"), "", **details)
+
+
 def _chartqa_question(row: Row) -> Question:
     kind = one_of(row["type"], _CHARTQA_TYPES, f"{row.where}: type")
     return _question(row, row.number, [row.text("answer")], type=_CHARTQA_TYPES[kind])
 
 
-def _score_textvqa(question: Question, answer: str, judge: Judge | None) -> Verdict:
+def _score_vqa(question: Question, answer: str, judge: Judge | None) -> Verdict:
     return score_vqa(answer, question.reference)
 
 
 def _score_chartqa(question: Question, answer: str, judge: Judge | None) -> Verdict:
     return score_relaxed(answer, question.reference)
+
+
+def _score_ocrbench(question: Question, answer: str, judge: Judge | None) -> Verdict:
+    return score_contains(answer, question.reference, formula=question.details["formula"])
 
 
 def _score_docvqa(question: Question, answer: str, judge: Judge | None) -> Verdict:
@@ -81,8 +116,17 @@ TASKS: Sequence[Task] = (
         title="TextVQA, validation",
         source=str(_TEXTVQA),
         load=loader(_TEXTVQA, _textvqa_question),
-        score=_score_textvqa,
+        score=_score_vqa,
         summarise=mean_score(),
+        headline="accuracy",
+    ),
+    Task(
+        name="vizwiz_vqa_val",
+        title="VizWiz, validation",
+        source=str(_VIZWIZ),
+        load=loader(_VIZWIZ, _vizwiz_question),
+        score=_score_vqa,
+        summarise=mean_score("category"),
         headline="accuracy",
     ),
     Task(
@@ -102,5 +146,15 @@ TASKS: Sequence[Task] = (
         score=_score_docvqa,
         summarise=mean_score(metric="anls"),
         headline="anls",
+    ),
+    Task(
+        name="ocrbench",
+        title="OCRBench",
+        source=str(_OCRBENCH),
+        load=loader(_OCRBENCH, _ocrbench_question),
+        score=_score_ocrbench,
+        summarise=mean_score("type"),
+        headline="accuracy",
+        max_new_tokens=128,
     ),
 )

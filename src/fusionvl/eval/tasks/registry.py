@@ -1,9 +1,9 @@
 """The built-in benchmarks by name."""
 
 from fusionvl.eval.task import Task
-from fusionvl.eval.tasks import choice, easy_vqa, open_answers, own, scenes, yes_no
+from fusionvl.eval.tasks import choice, easy_vqa, judged, open_answers, own, scenes, yes_no
 
-_MODULES = (easy_vqa, scenes, yes_no, choice, open_answers, own)
+_MODULES = (easy_vqa, scenes, yes_no, choice, open_answers, judged, own)
 
 TASKS: dict[str, Task] = {task.name: task for module in _MODULES for task in module.TASKS}
 """All built-in benchmarks, in the order in which they are listed."""

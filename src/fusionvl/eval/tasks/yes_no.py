@@ -1,4 +1,4 @@
-"""Benchmarks answered with yes or no: POPE and MME."""
+"""Benchmarks answered with yes or no: POPE, MME and HallusionBench with images."""
 
 from collections.abc import Sequence
 
@@ -39,6 +39,13 @@ _MME_PARTS = {
     ),
     "cognition": ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"),
 }
+_HALLUSION = Source(
+    dataset="lmms-lab/HallusionBench",
+    revision="ea5fd49f1b711d12cc8b0ec75be0c0593e17befe",
+    hub_files=("data/image-*",),
+    files=("image-*.parquet",),
+    columns=("category", "subcategory", "set_id", "figure_id", "question_id", "question", "gt_answer", "image"),
+)
 _MME_INSTRUCTION = "Please answer yes or no."
 
 
@@ -112,6 +119,36 @@ def _accuracy_and_plus(samples: Sequence[Sample]) -> float:
     return percent(sample.score for sample in samples) + (percent(both) if both else 0.0)
 
 
+def _hallusion_question(row: Row) -> Question:
+    parts = {name: str(row[name]) for name in ("category", "subcategory", "set_id", "figure_id", "question_id")}
+    image, image_id = row.image()
+    return Question(
+        id="/".join(parts.values()),
+        prompt=f"{row.text('question')}\n{WORD}",
+        image=image,
+        image_id=image_id,
+        reference={"0": "no", "1": "yes"}[one_of(row["gt_answer"], ("0", "1"), f"{row.where}: gt_answer")],
+        details={
+            "group": "/".join([parts["category"], parts["subcategory"], parts["set_id"]]),
+            "figure": parts["figure_id"],
+            "question": parts["question_id"],
+        },
+    )
+
+
+def summarise_hallusion(samples: Sequence[Sample]) -> Summary:
+    """Shares of questions, of figures with every question right, and of questions right about every figure."""
+    kept = scored(samples)
+    whole = {
+        name: groups(kept, lambda sample: (sample.details["group"], sample.details[part])).values()  # noqa: B023
+        for name, part in (("fAcc", "figure"), ("qAcc", "question"))
+    }
+    return {
+        "aAcc": percent(sample.score for sample in kept),
+        **{name: percent(all(sample.score == 1 for sample in own) for own in found) for name, found in whole.items()},
+    }
+
+
 TASKS = (
     Task(
         name="pope",
@@ -131,6 +168,16 @@ TASKS = (
         score=_score,
         summarise=summarise_mme,
         headline="total",
+        max_new_tokens=16,
+    ),
+    Task(
+        name="hallusion_bench_image",
+        title="HallusionBench, with images",
+        source=str(_HALLUSION),
+        load=loader(_HALLUSION, _hallusion_question),
+        score=_score,
+        summarise=summarise_hallusion,
+        headline="aAcc",
         max_new_tokens=16,
     ),
 )
