@@ -57,7 +57,7 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     run.add_argument(
         "--data", metavar="PATH", type=Path, help="the task's published files; with several tasks, PATH/TASK"
     )
-    run.add_argument("--output", type=Path, help=f"scores go to OUTPUT/TASK (default: {_OUTPUT})")
+    run.add_argument("--output", type=Path, help=f"scores go to OUTPUT/TASK (default: {_OUTPUT}/MODEL)")
     run.add_argument("--batch-size", type=positive, default=64)
     run.add_argument("--limit", metavar="N", type=positive, help="ask only the first N questions of each task")
     run.add_argument("--shard", metavar="I/N", type=_share, default=(0, 1), help="ask every N-th image's, from I on")
@@ -93,9 +93,9 @@ def _run(options: argparse.Namespace) -> None:
     from fusionvl.eval.tasks.registry import find_task
 
     tasks = [find_task(name.replace("-", "_")) for name in dict.fromkeys(options.tasks)]
-    output = options.output or _OUTPUT
     judge = _judge(options)
     answerer = _answerer(options)
+    output = options.output or _OUTPUT / answerer.name.strip("./").replace("/", "--")
     for task in tasks:
         start, before = time.monotonic(), answerer.image_reuse()
         results = run_task(

@@ -1,12 +1,14 @@
 """`fusionvl eval` as a user types it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from endpoint import serving
 from PIL import Image
 
 from fusionvl import cli
+from fusionvl.engine.loading import shipped_model
 from fusionvl.eval import judge
 from fusionvl.eval.tasks import registry
 
@@ -37,6 +39,16 @@ def test_the_short_form_scores_and_prints_accuracy_and_kinds(tmp_path, capsys):
     assert "times an image's features were known" in printed
     assert run("eval", "easy-vqa", "--limit", 20, "--output", tmp_path) == 2
     assert "not asked now" in capsys.readouterr().err
+
+
+def test_each_model_has_a_folder_of_its_own_by_default(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "model").symlink_to(shipped_model())
+    for options in ((), ("--model", "runs/mine/model")):
+        assert run("eval", "easy-vqa", "--limit", 2, *options) == 0
+    found = sorted(path.parent.relative_to("runs/eval").as_posix() for path in Path("runs/eval").rglob("results.json"))
+    assert found == ["nano/easy_vqa", "runs--mine--model/easy_vqa"]
 
 
 def test_the_long_form_is_the_same(tmp_path, capsys):
