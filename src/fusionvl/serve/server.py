@@ -72,7 +72,7 @@ def run_server(app: FastAPI, host: str, port: int, drain_seconds: float, announc
     Raises:
         ValueError: When the address cannot be used, or the first model cannot be loaded.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port)
     name = f"[{host}]" if ":" in host else host
     announce(f"http://{name}:{listener.getsockname()[1]}")
     server = DrainingServer(app, drain_seconds)
@@ -84,7 +84,12 @@ def run_server(app: FastAPI, host: str, port: int, drain_seconds: float, announc
         raise ValueError(str(error)) from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 takes a free one.
+
+    Raises:
+        ValueError: When the address cannot be used.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.socket(family, socket.SOCK_STREAM)
