@@ -11,7 +11,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the scripted model, too
 
-from serving import running  # noqa: E402 - found through the line above
+from serving import running
 
 
 @pytest.fixture(scope="module")

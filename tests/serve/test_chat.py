@@ -67,15 +67,11 @@ def test_log_probabilities(client, stream):
         model="scripted", messages=QUESTION, logprobs=True, top_logprobs=2, stream=stream
     )
     parts = list(answer) if stream else [answer]
-    told = [token for part in parts for token in (part.choices[0].logprobs or _NOTHING).content or ()]
+    told = [token for part in parts if (tokens := part.choices[0].logprobs) for token in tokens.content or ()]
     assert [token.token for token in told] == ["one ", "two ", "three "]
     assert told[0].bytes == list(b"one ")
     assert told[0].logprob == -0.5
     assert [other.logprob for other in told[0].top_logprobs] == [-2.0, -2.0]
-
-
-class _NOTHING:  # noqa: N801 - stands for a value
-    content = ()
 
 
 def settings_told(server, **body):
@@ -196,7 +192,9 @@ def test_what_goes_wrong_in_the_model_is_not(server):
 
 
 def test_a_stream_that_fails_midway_says_so(client):
-    stream = client.chat.completions.create(model="scripted", messages=[{"role": "user", "content": "fail"}], stream=True)
+    stream = client.chat.completions.create(
+        model="scripted", messages=[{"role": "user", "content": "fail"}], stream=True
+    )
     with pytest.raises(openai.APIError, match="stumbled"):
         list(stream)
 
@@ -242,7 +240,12 @@ def test_every_refusal_has_the_one_shape(server, method, path, status, code):
 def test_bodies_that_are_no_requests(server, body):
     answer = server.http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
-    assert answer.json()["error"]["code"] in ("invalid_json", "invalid_request", "invalid_parameter", "missing_parameter")
+    assert answer.json()["error"]["code"] in (
+        "invalid_json",
+        "invalid_request",
+        "invalid_parameter",
+        "missing_parameter",
+    )
 
 
 def test_lone_surrogates_are_refused_and_repeated_safely(server):
