@@ -68,7 +68,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_first(app))
     yield
     loading.cancel()
-    await app.state.pool.close(drain_seconds=0)
+    await app.state.pool.close()
 
 
 async def _load_first(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from fusionvl.engine.options import positive
+from fusionvl.engine.sources import check_source, shipped_model
 from fusionvl.serve.settings import Limits, ServerSettings, WorkerSettings, parse_models, read_api_keys
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -67,11 +68,12 @@ def settings_from(options: argparse.Namespace) -> ServerSettings:
     Raises:
         ValueError: When models or keys cannot be used.
     """
-    from fusionvl.engine.shipped import shipped_model
-
+    models = parse_models(options.models, shipped_model())
+    for model in models:
+        check_source(model.source)
     hosts = options.allowed_host or (_LOOPBACK_NAMES if options.host in _LOOPBACK else ())
     return ServerSettings(
-        models=parse_models(options.models, shipped_model()),
+        models=models,
         api_keys=read_api_keys(options.api_key_file) if options.api_key_file else (),
         allowed_hosts=tuple(hosts),
         allow_private_networks=options.allow_private_networks,

@@ -156,12 +156,12 @@ class _Worker:
                 case Call():
                     self._aside.submit(self._call, message)
                 case Stop():
-                    self._stop(message.drain)
+                    self._stop()
                     return
 
-    def _stop(self, drain: bool) -> None:
-        self._model.batching.close(drain)
-        self._aside.shutdown(wait=drain, cancel_futures=not drain)
+    def _stop(self) -> None:
+        self._model.batching.close(drain=False)
+        self._aside.shutdown(wait=False, cancel_futures=True)
         self._outbox.close()
 
     def _beat(self) -> None:
