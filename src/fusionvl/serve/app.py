@@ -44,6 +44,7 @@ def create_app(settings: ServerSettings, loader: Loader = load_engine, fetcher: 
         fetcher: For images by URL; None is one as the settings want it.
     """
     app = FastAPI(title="fusionvl", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False  # a redirect has no error shape
     state = app.state
     state.settings = settings
     state.running = 0
