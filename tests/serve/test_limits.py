@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import socket
 import struct
 import threading
@@ -170,6 +171,23 @@ def test_an_answer_that_takes_too_long_is_stopped(narrow, stream):
     else:
         error_of(answer, 504, "deadline_exceeded")
     wait_for(lambda: any(line.startswith("cancelled") for line in narrow.log()[before:]))
+
+
+def test_a_client_that_does_not_read_holds_its_place_for_so_long_only(narrow):
+    host, port = narrow.url.removeprefix("http://").split(":")
+    body = json.dumps(
+        {"model": "scripted", "stream": True, "max_tokens": 10**6, **words("repeat word 100000 0")}
+    ).encode()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((host, int(port)))
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        wait_for(lambda: narrow.app.state.pool.slots["scripted"].answers == 1)
+        wait_for(lambda: narrow.app.state.pool.slots["scripted"].answers == 0)
+    assert narrow.ask("hi").status_code == 200
 
 
 def image_part(content, kind="png"):

@@ -8,12 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import running
 
-from fusionvl.engine.sources import shipped_model
-from fusionvl.serve.engine_loader import load_engine
 from fusionvl.serve.errors import STATUS_OF_CODE
-from fusionvl.serve.settings import parse_models
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "serving.md").read_text()
@@ -21,10 +17,9 @@ COMMANDS = [block for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) if 
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def environment():
-    with running(models=parse_models([], shipped_model()), loader=load_engine) as server:
-        yield {**os.environ, "URL": server.url}
+@pytest.fixture
+def environment(shipped_server):
+    return {**os.environ, "URL": shipped_server.url}
 
 
 def run(command, environment):

@@ -30,6 +30,7 @@ from fusionvl.serve.worker import Loader
 from fusionvl.serve.worker_process import LoadError
 
 _LOG = logging.getLogger("fusionvl.serve")
+_READING_FACTOR = 2  # a client may take as long again to read a stream as the answer may take
 _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
 
 router = APIRouter()
@@ -91,7 +92,8 @@ async def chat_completions(body: ChatRequest, request: Request) -> Any:
     """Answer a conversation about an image, in one piece or as a stream."""
     chat, owner = request.app.state.chat, request.scope["owner"]
     if body.stream:
-        return EventStream(await while_connected(request, chat.stream(body, owner)))
+        seconds = _READING_FACTOR * request.app.state.settings.limits.answer_seconds
+        return EventStream(await while_connected(request, chat.stream(body, owner)), seconds)
     return await while_connected(request, chat.complete(body, owner))
 
 

@@ -4,6 +4,7 @@ Rooms are imported inside the functions, so that `--help` is instant.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from fusionvl.engine.options import positive
@@ -51,6 +52,8 @@ def _serve(options: argparse.Namespace) -> None:
     from fusionvl.serve.app import create_app
     from fusionvl.serve.server import run_server
 
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fusionvl.serve").setLevel(logging.INFO)
     settings = settings_from(options)
     names = ", ".join(model.name for model in settings.models)
     run_server(
