@@ -12,7 +12,7 @@ from pathlib import Path
 from fusionvl.engine.generation_request import Failure, Finish, Piece, TokenLogprob
 from fusionvl.processing.image_loading import load_image
 from fusionvl.serve.messages import Beat
-from fusionvl.serve.worker import LoadedModel
+from fusionvl.serve.worker import LineFull, LoadedModel
 
 
 class Ticket:
@@ -34,6 +34,10 @@ class ScriptedBatching:
         text = " ".join(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
         if text.startswith("refuse"):
             raise ValueError("the conversation cannot be used: it says refuse")
+        if text.startswith("full"):
+            raise LineFull("the line is full")
+        if text.startswith("closed"):
+            raise RuntimeError("the batching is closed")
         ticket = Ticket()
         thread = threading.Thread(target=self.answer, args=(ticket, text, messages, settings, listener))
         self.threads.append(thread)

@@ -68,6 +68,16 @@ def test_a_request_that_kills_its_worker_kills_nothing_else(server):
     assert server.ask("still there?").status_code == 200
 
 
+def test_a_full_line_is_told_and_a_broken_one_replaced(server):
+    answer = server.ask("full")
+    error_of(answer, 429, "queue_full")
+    assert "Retry-After" in answer.headers
+    pid = worker_of(server).pid
+    error_of(server.ask("closed"), 503, "worker_crashed")
+    assert server.ask("still there?").status_code == 200
+    assert worker_of(server).pid != pid
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_stops_its_work(server, stream):
     def leave(text):

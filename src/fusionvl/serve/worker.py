@@ -36,6 +36,10 @@ _LOG = logging.getLogger("fusionvl.serve.worker")
 _BEAT_SECONDS = 1.0
 
 
+class LineFull(Exception):  # noqa: N818 - as queues name theirs
+    """As many requests wait as may wait."""
+
+
 class Ticket(Protocol):
     """An answer that was asked for."""
 
@@ -53,6 +57,7 @@ class Batching(Protocol):
 
         Raises:
             ValueError: When the request is at fault.
+            LineFull: When it is to come back later.
             RuntimeError: When the batching has ended.
         """
 
@@ -179,6 +184,9 @@ class _Worker:
             ticket = self._model.batching.submit(message.messages, settings, listener, deadline)
         except ValueError as error:
             self._end(key, Refused("invalid_request", str(error)))
+            return
+        except LineFull as error:
+            self._end(key, Refused("queue_full", f"{error}: try again"))
             return
         except Exception:  # noqa: BLE001 - a batching that takes no request has ended: another process must begin
             _LOG.exception("the batching takes no requests any more")

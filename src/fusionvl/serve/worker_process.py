@@ -143,7 +143,7 @@ class WorkerProcess:
                 if isinstance(event, Lost):
                     raise event.error
                 if isinstance(event, Refused):
-                    raise ApiError(event.code, event.message)
+                    raise _refusal(event)
                 open_answers -= not isinstance(event, Piece)
                 yield index, event
         finally:
@@ -224,7 +224,7 @@ class WorkerProcess:
                     if refused is None:
                         future.set_result(value)
                     else:
-                        future.set_exception(ApiError(refused.code, refused.message))
+                        future.set_exception(_refusal(refused))
             case Loaded(num_bytes):
                 self.num_bytes = num_bytes
                 self._loaded.set_result(None)
@@ -263,6 +263,10 @@ class WorkerProcess:
             if silence > self._settings.silence_seconds:
                 _LOG.error("the worker of %s has been silent for %.0f seconds and is killed", self.source, silence)
                 self._process.kill()
+
+
+def _refusal(refused: Refused) -> ApiError:
+    return ApiError(refused.code, refused.message, retry_after=2 if refused.code == "queue_full" else None)
 
 
 def _crashed() -> ApiError:
