@@ -358,6 +358,26 @@ class TestFailures:
         assert end == Failure("The prefill failed: ZeroDivisionError: division by zero", is_users=False)
         assert gate.wait(WAIT).answer_tokens == 30
 
+    def test_a_failed_preparation_is_that_requests(self, endless, start, monkeypatch):
+        batching = start(endless)
+        monkeypatch.setattr(endless, "encode", lambda *_: [].pop())
+        _, listener = submit(batching, conversation(None, "cups"))
+        end = listener.wait(WAIT)
+        assert end == Failure("The preparation failed: IndexError: pop from empty list", is_users=False)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_fault_of_the_loop_itself_is_told_to_everybody(self, endless, start, monkeypatch):
+        batching = start(endless, max_batch=1)
+        _, gate = held(batching)
+        _, waiting = submit(batching, conversation(None, "cups"))
+        monkeypatch.setattr(batching._line, "take_unwanted", lambda: [].pop())
+        gate.opened.set()
+        for listener in (gate, waiting):
+            assert "closed before the answer was complete" in listener.wait(WAIT).message
+        wait_for(lambda: not batching.is_open)
+        with pytest.raises(RuntimeError, match="closed"):
+            submit(batching, conversation(None, "cups"))
+
     def test_a_failed_step_fails_the_running_and_the_loop_goes_on(self, endless, start, caplog):
         batching = start(endless)
         _, gate = held(batching)
@@ -379,6 +399,42 @@ class TestFailures:
         assert batching.answer(conversation(None, "cups"), SamplingSettings(max_new_tokens=9)) == expected
         assert "2 running answers end with it" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
+            ({"temperature": float("nan")}, "temperature must be a finite number"),
+            ({"temperature": -1}, "temperature must be a finite number"),
+            ({"top_p": 0}, "top_p must be above 0"),
+            ({"top_logprobs": -1}, "top_logprobs must be at least 0"),
+            ({"seed": 2**63}, "seed must be a whole number of 64 bits"),
+            ({"stop": "END"}, "stop must be texts"),
+            ({"stop": ("END", "")}, "stop must be texts"),
+        ],
+    )
+    def test_impossible_settings(self, settings, message):
+        with pytest.raises(ValueError, match=message):
+            SamplingSettings(**settings)
+
+    def test_a_prompt_that_would_change_the_rotary_embedding_of_others(self, make_engine, start):
+        rope = {
+            "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 40,
+            "short_factor": [1.0] * 4, "long_factor": [2.0] * 4,
+        }  # fmt: skip
+        decoder = {"rope_parameters": rope, "original_max_position_embeddings": 40}
+        engine = without_end(make_engine(family="phi3", decoder=decoder))
+        batching = start(engine)
+        answer = batching.answer(conversation(None, "cups"), SamplingSettings(max_new_tokens=100))
+        assert answer.prompt_tokens + answer.answer_tokens == 40
+        with pytest.raises(ValueError, match="rotary embedding allows 40"):
+            batching.answer(conversation(None, "cups " * 30))
+
+    def test_in_bfloat16(self, endless, picture, start):
+        endless.model.to(torch.bfloat16)
+        batching = start(endless)
+        found = [submit(batching, conversation(picture, question), max_new_tokens=9)[1] for question in QUESTIONS]
+        assert [listener.answer().answer_tokens for listener in found] == [9] * 5
+
     @pytest.mark.parametrize("bounds", [{"max_batch": 0}, {"max_waiting": 0}, {"max_stall": -1}])
     def test_impossible_bounds(self, endless, bounds):
         with pytest.raises(ValueError, match=f"{next(iter(bounds))} must be at least"):
@@ -390,6 +446,7 @@ class TestClosing:
         with ContinuousBatching(endless, max_batch=2) as batching:
             found = [submit(batching, conversation(picture, question), max_new_tokens=9)[1] for question in QUESTIONS]
         assert [listener.end.reason for listener in found] == ["length"] * 5
+        assert not batching.is_open
         with pytest.raises(RuntimeError, match="closed"):
             submit(batching, conversation(None, "cups"))
 
@@ -416,7 +473,7 @@ class TestClosing:
         batching.close(drain=False)
         wait_for(lambda: set(threading.enumerate()) == before)
         assert count_hooks(endless.model) == hooks
-        assert batching.stats().slot_bytes == 0
+        assert batching.stats().slot_bytes == 0, "memory of rows"
 
 
 def count_hooks(model):

@@ -80,7 +80,7 @@ def test_decoders_that_look_through_a_window(tiny, family, monkeypatch):
 
 
 @torch.inference_mode()
-def test_memory_grows_by_need_and_is_given_back(tiny):
+def test_memory_grows_by_need_and_becomes_what_is_needed(tiny):
     rows = Rows(tiny.model())
     assert rows.batch.num_bytes == 0
     rows.join(10)
@@ -94,10 +94,18 @@ def test_memory_grows_by_need_and_is_given_back(tiny):
     rows.step()
     assert rows.batch.num_bytes == 4 * one, "a second block for two rows"
     rows.leave(1)
-    assert rows.batch.num_bytes == one, "one short row needs one block"
+    rows.join(2 * BLOCK - 1)
+    assert rows.batch.num_bytes == 4 * one, "what is held suffices"
     rows.leave(0)
-    assert rows.batch.num_bytes == 0
+    rows.step()
+    rows.step()
+    assert rows.batch.num_bytes == 3 * one, "three blocks for the one row that is left"
+    rows.leave(0)
     assert len(rows.batch) == 0
+    rows.join(5)
+    assert rows.step() < 2e-5
+    rows.batch.clear()
+    assert rows.batch.num_bytes == 0
 
 
 @torch.inference_mode()

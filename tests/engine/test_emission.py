@@ -126,7 +126,7 @@ class TestStopTexts:
 
     def test_an_unfinished_one_is_told_at_the_end(self):
         tokenizer = TOKENIZERS["byte level"]
-        pieces, stopped = emit(tokenizer, tokenizer("x STO", add_special_tokens=False)["input_ids"], ["STOP", ""])
+        pieces, stopped = emit(tokenizer, tokenizer("x STO", add_special_tokens=False)["input_ids"], ["STOP"])
         assert (pieces[-1], stopped) == (" STO", None)
 
 

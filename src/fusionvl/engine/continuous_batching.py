@@ -121,6 +121,11 @@ class ContinuousBatching:
     def __exit__(self, *_: object) -> None:
         self.close(drain=True)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes requests: False when closed, or when its thread has failed."""
+        return not self._line.is_closed
+
     def submit(
         self, messages: Conversation, settings: SamplingSettings, listener: Listener, deadline: float | None = None
     ) -> Ticket:
@@ -245,7 +250,7 @@ class ContinuousBatching:
     def _admit(self, request: Request) -> None:
         answer = self._new_answer(request)
         if isinstance(request.prepared, Exception):
-            answer.fail(_failure(request.prepared))
+            answer.fail(_failure(request.prepared, "The preparation"))
             return
         inputs, start, stepping = request.prepared, time.monotonic(), self._counts.step_seconds
         assert inputs is not None  # only prepared requests are taken from the line
@@ -254,21 +259,23 @@ class ContinuousBatching:
             prefilled = self._prefill.run(inputs)
             prompt_tokens = inputs["input_ids"].shape[1]
             answer.begin(prompt_tokens, self._room(inputs, request.settings), prefilled.image_was_cached)
-            self._batch.join(prefilled.cache)
+            answer.take(choose_tokens(prefilled.logits[None], [answer.sampler])[0], prefilled.logits)
+            if not answer.is_over:
+                self._batch.join(prefilled.cache)
+                self._running.append(answer)
         except _GivenUp:
             if not answer.drop_if_unwanted():
                 answer.fail(CLOSED)
             return
         except Exception as error:  # noqa: BLE001 - told to the request's listener
-            answer.fail(_failure(error))
+            answer.fail(_failure(error, "The prefill"))
             return
         self._counts.admitted += 1
         self._counts.prompt_tokens += prompt_tokens
+        self._counts.answer_tokens += 1
         self._counts.prefill_seconds += time.monotonic() - start - (self._counts.step_seconds - stepping)
-        self._running.append(answer)
-        self._counts.last_step = min(self._counts.last_step, time.monotonic())
-        self._tell_tokens(prefilled.logits[None], [answer])
-        self._drop_finished()
+        if self._running:
+            self._counts.last_step = min(self._counts.last_step, time.monotonic())
 
     def _step_if_due(self) -> None:
         """Between two layers of a prefill."""
@@ -286,19 +293,16 @@ class ContinuousBatching:
         start = time.monotonic()
         try:
             logits = self._batch.step([answer.last_token for answer in self._running])
-            self._tell_tokens(logits, self._running)
+            tokens = choose_tokens(logits, [answer.sampler for answer in self._running])
+            for answer, token, row in zip(self._running, tokens, logits, strict=True):
+                answer.take(token, row)
+            self._counts.answer_tokens += len(tokens)
         except Exception as error:
             LOG.exception("A decoding step failed: %d running answers end with it", len(self._running))
             for answer in self._running:
-                answer.fail(_failure(error, in_step=True))
+                answer.fail(Failure(_sentence(error, "A decoding step"), is_users=False))
         self._counts.add_step(start, time.monotonic())
         self._drop_finished()
-
-    def _tell_tokens(self, logits: torch.Tensor, answers: list[RunningAnswer]) -> None:
-        tokens = choose_tokens(logits, [answer.sampler for answer in answers])
-        for answer, token, row in zip(answers, tokens, logits, strict=True):
-            answer.take(token, row)
-        self._counts.answer_tokens += len(tokens)
 
     def _drop_finished(self) -> None:
         for row in reversed(range(len(self._running))):
@@ -334,9 +338,12 @@ class _Counts:
         self.last_step = end
 
 
-def _failure(error: Exception, in_step: bool = False) -> Failure:
-    """An exception as a sentence."""
-    if isinstance(error, ValueError) and not in_step:
+def _failure(error: Exception, what: str) -> Failure:
+    """What went wrong with one request."""
+    if isinstance(error, ValueError):
         return Failure(str(error), is_users=True)
-    where = "A decoding step" if in_step else "The prefill"
-    return Failure(f"{where} failed: {type(error).__name__}: {error}", is_users=False)
+    return Failure(_sentence(error, what), is_users=False)
+
+
+def _sentence(error: Exception, what: str) -> str:
+    return f"{what} failed: {type(error).__name__}: {error}"

@@ -74,7 +74,7 @@ class Emission:
     def __init__(self, detokenizer: Detokenizer, stop: Sequence[str]) -> None:
         self.is_stopped = False
         self._detokenizer = detokenizer
-        self._stop = [text for text in stop if text]
+        self._stop = stop
         self._held = ""
         self._has_begun = False
 

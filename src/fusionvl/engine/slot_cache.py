@@ -1,8 +1,9 @@
 """A cache of keys and values in which every row has its own length, for answers that begin and end at different times.
 
 A row is written at its own position; what lies behind its end is stale and must be hidden by the attention mask.
-Memory grows by blocks with the rows and the longest of them, and shrinks when they leave. Knows transformers' cache
-interface; knows no requests and no model.
+Memory grows by blocks with the rows and the longest of them. What was held stays for the next rows; when it is too
+narrow or too short, it becomes what is needed at that moment. Knows transformers' cache interface; knows no requests
+and no model.
 
 Shapes: B rows, H key-value heads, T columns held, d width of a head.
 """
@@ -14,7 +15,6 @@ from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
 BLOCK = 64  # columns by which memory grows
-SHRINK = 4  # memory is given back when this many times less would do
 
 
 class SlotLayer(CacheLayerMixin):
@@ -115,12 +115,11 @@ class SlotCache(Cache):
                 layer.move(last, row, self.lengths[last])
         self.lengths[row] = self.lengths[last]
         self.lengths.pop()
-        self._fit(self.lengths)
 
     def clear(self) -> None:
-        """Free all rows."""
+        """Free all rows and their memory."""
         self.lengths.clear()
-        self._fit(self.lengths)
+        self._resize(0, 0)
 
     def begin_step(self, device: torch.device) -> torch.Tensor:
         """Make room for one more token in every row.
@@ -139,16 +138,16 @@ class SlotCache(Cache):
         self.lengths = [length + 1 for length in self.lengths]
 
     def _fit(self, lengths: list[int]) -> None:
-        """Hold memory for rows of these lengths and one token more, and not much more."""
-        rows = 1 << (len(lengths) - 1).bit_length() if lengths else 0
-        columns = -(-(max(lengths, default=-1) + 1) // BLOCK) * BLOCK
-        held_rows, held_columns = self._held
-        fits = rows <= held_rows and columns <= held_columns
-        is_wasteful = SHRINK * rows * columns <= held_rows * held_columns
-        if (rows, columns) == self._held or (fits and not is_wasteful):
-            return
+        """Hold memory for rows of these lengths and one token more; nothing is done while what is held suffices."""
+        rows = 1 << (len(lengths) - 1).bit_length()
+        columns = -(-(max(lengths) + 1) // BLOCK) * BLOCK
+        if rows > self._held[0] or columns > self._held[1]:
+            self._resize(rows, columns)
+
+    def _resize(self, rows: int, columns: int) -> None:
         for layer in self.layers:
-            layer.resize(rows, columns)
+            if layer.is_initialized:
+                layer.resize(rows, columns)
         self._held = (rows, columns)
 
 

@@ -60,6 +60,9 @@ class WaitingLine:
     Args:
         prepare: Makes a request ready for the model; run in a thread of the line's own.
         max_waiting: Requests that may wait.
+
+    Attributes:
+        is_closed: Whether it takes no more.
     """
 
     def __init__(self, prepare: Callable[[Request], BatchFeature], max_waiting: int) -> None:
@@ -67,7 +70,7 @@ class WaitingLine:
         self._max_waiting = max_waiting
         self._requests: list[Request] = []
         self._changed = threading.Condition()
-        self._is_closed = False
+        self.is_closed = False
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._prepare_all, name="batching preparation", daemon=True)
         self._thread.start()
@@ -83,7 +86,7 @@ class WaitingLine:
             RuntimeError: When the line is closed.
         """
         with self._changed:
-            if self._is_closed:
+            if self.is_closed:
                 raise RuntimeError("The batching is closed: it takes no more requests")
             if len(self._requests) >= self._max_waiting:
                 raise QueueFull(f"{len(self._requests)} requests wait already, no more may: try again later")
@@ -137,12 +140,12 @@ class WaitingLine:
     def close(self, abandon: bool) -> None:
         """Take no more requests; with `abandon` those that wait are prepared no more."""
         with self._changed:
-            self._is_closed = True
+            self.is_closed = True
             self._is_abandoned = self._is_abandoned or abandon
             self._changed.notify_all()
 
     def _is_over(self) -> bool:
-        return self._is_abandoned or (self._is_closed and not self._requests)
+        return self._is_abandoned or (self.is_closed and not self._requests)
 
     def _has_work(self) -> bool:
         foremost = self._requests[:1]
