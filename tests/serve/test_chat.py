@@ -232,6 +232,12 @@ def test_every_refusal_has_the_one_shape(server, method, path, status, code):
     error_of(server.http.request(method, path), status, code)
 
 
+def test_the_schema_can_be_read(server):
+    paths = server.http.get("/openapi.json").json()["paths"]
+    assert "/v1/chat/completions" in paths
+    assert "/v1/files/{file_id}" in paths
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", b'"text"', b"[" * 100_000, b"\xff\xfe", b'{"model": NaN}', b"9" * 5000],

@@ -65,10 +65,17 @@ def test_a_page_that_renames_itself_to_this_machine_is_refused():
 def narrow():
     """A server whose limits are easy to reach."""
     limits = {
-        "body_bytes": 60_000, "body_seconds": 0.5, "requests_per_key": 3, "waiting": 1, "answer_seconds": 2,
+        "body_bytes": 60_000, "body_seconds": 1.5, "requests_per_key": 3, "waiting": 1,
         "image_bytes": 30_000, "image_pixels": 10_000, "file_bytes": 3000, "fetch_seconds": 1,
     }  # fmt: skip
     with running(limits=limits, workers={"max_batch": 1}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """A server that gives an answer one second."""
+    with running(limits={"answer_seconds": 1}) as server:
         yield server
 
 
@@ -162,19 +169,19 @@ def test_requests_at_a_time_are_bounded_for_each_client():
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_takes_too_long_is_stopped(narrow, stream):
-    before = len(narrow.log())
-    answer = narrow.ask("repeat slow 1000 0.02", stream=stream)
+def test_an_answer_that_takes_too_long_is_stopped(hasty, stream):
+    before = len(hasty.log())
+    answer = hasty.ask("repeat slow 1000 0.02", stream=stream)
     if stream:
         assert answer.status_code == 200
         assert '"code": "deadline_exceeded"' in answer.text.strip().split("\n")[-3]
     else:
         error_of(answer, 504, "deadline_exceeded")
-    wait_for(lambda: any(line.startswith("cancelled") for line in narrow.log()[before:]))
+    wait_for(lambda: any(line.startswith("cancelled") for line in hasty.log()[before:]))
 
 
-def test_a_client_that_does_not_read_holds_its_place_for_so_long_only(narrow):
-    host, port = narrow.url.removeprefix("http://").split(":")
+def test_a_client_that_does_not_read_holds_its_place_for_so_long_only(hasty):
+    host, port = hasty.url.removeprefix("http://").split(":")
     body = json.dumps(
         {"model": "scripted", "stream": True, "max_tokens": 10**6, **words("repeat word 100000 0")}
     ).encode()
@@ -185,9 +192,9 @@ def test_a_client_that_does_not_read_holds_its_place_for_so_long_only(narrow):
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
-        wait_for(lambda: narrow.app.state.pool.slots["scripted"].answers == 1)
-        wait_for(lambda: narrow.app.state.pool.slots["scripted"].answers == 0)
-    assert narrow.ask("hi").status_code == 200
+        wait_for(lambda: hasty.app.state.pool.slots["scripted"].answers == 1)
+        wait_for(lambda: hasty.app.state.pool.slots["scripted"].answers == 0)
+    assert hasty.ask("hi").status_code == 200
 
 
 def image_part(content, kind="png"):

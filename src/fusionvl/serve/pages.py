@@ -26,6 +26,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+_WEB = Path(str(resources.files("fusionvl") / "serve" / "web"))
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -34,9 +35,8 @@ _HEADERS = {
 }
 
 
-def add_pages(app: FastAPI) -> None:
-    """Add a route for every file of `web`; `index.html` is `/`."""
-    folder = Path(str(resources.files("fusionvl") / "serve" / "web"))
+def add_pages(app: FastAPI, folder: Path = _WEB) -> None:
+    """Add a route for every file of a folder; `index.html` is `/`."""
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.is_file():
             name = path.relative_to(folder).as_posix()
