@@ -14,6 +14,7 @@ from pathlib import Path
 from fusionvl import __version__
 from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
 from fusionvl.eval.commands import add_eval_commands, with_action
+from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
 
 
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     add_synth_commands(commands.add_parser("synth", help="make training data"))
 
     add_eval_commands(commands.add_parser("eval", help="score a model on benchmarks"))
+    add_serve_command(commands.add_parser("serve", help="answer over HTTP, as OpenAI's API does"))
     return parser
 
 
@@ -157,7 +159,7 @@ def _train(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from fusionvl.data.mixture import open_mixture
     from fusionvl.data.verification import verify_mixture
-    from fusionvl.engine.loading import shipped_model
+    from fusionvl.engine.sources import shipped_model
     from fusionvl.processing.measuring import TokenCounter
 
     mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)
