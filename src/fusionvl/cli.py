@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fusionvl import __version__
 from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
+from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
 
 
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     add_synth_commands(commands.add_parser("synth", help="make training data"))
+
+    add_serve_command(commands.add_parser("serve", help="answer over HTTP, as OpenAI's API does"))
 
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
@@ -164,7 +167,7 @@ def _train(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from fusionvl.data.mixture import open_mixture
     from fusionvl.data.verification import verify_mixture
-    from fusionvl.engine.loading import shipped_model
+    from fusionvl.engine.shipped import shipped_model
     from fusionvl.processing.measuring import TokenCounter
 
     mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)

@@ -84,7 +84,7 @@ class Finish:
         answer_tokens: Tokens generated.
         image_was_cached: Whether the picture's features were known already.
         queue_seconds: From submission to prefill.
-        first_token_seconds: From submission to the first token.
+        first_token_seconds: From submission to the first token; None when it was cancelled before there was one.
         total_seconds: From submission to this event.
     """
 
@@ -93,7 +93,7 @@ class Finish:
     answer_tokens: int
     image_was_cached: bool
     queue_seconds: float
-    first_token_seconds: float
+    first_token_seconds: float | None
     total_seconds: float
 
 
@@ -104,10 +104,12 @@ class Failure:
     Attributes:
         message: One sentence for the user.
         is_users: Whether the request was at fault (a `ValueError`), and not the model or the machine.
+        is_late: Whether its deadline passed.
     """
 
     message: str
     is_users: bool
+    is_late: bool = False
 
 
 Event = Piece | Finish | Failure

@@ -5,7 +5,6 @@ Knows both layouts through the rooms to its left; knows no questions.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -15,11 +14,6 @@ from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-
-
-def shipped_model() -> Path:
-    """The folder of the model that comes with the package."""
-    return Path(str(resources.files("fusionvl") / "assets" / "nano"))
 
 
 def load_config(source: str) -> FusionConfig:

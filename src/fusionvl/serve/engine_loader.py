@@ -1,0 +1,35 @@
+"""Loads a real model in a worker process: engine, continuous batching, and further functions.
+
+The one place of this room that knows the engine. Imports it inside: the server process needs none of it.
+"""
+
+from typing import Any
+
+from fusionvl.serve.messages import Beat
+from fusionvl.serve.settings import Limits, WorkerSettings
+from fusionvl.serve.worker import LoadedModel
+
+
+def load_engine(source: str, settings: WorkerSettings, limits: Limits) -> LoadedModel:
+    """Load a model.
+
+    Raises:
+        ValueError: When there is no such model, or it cannot be loaded; with the reason.
+    """
+    from fusionvl.engine.continuous_batching import ContinuousBatching
+    from fusionvl.engine.engine import FusionEngine
+    from fusionvl.engine.options import quiet_transformers
+
+    quiet_transformers()
+    engine = FusionEngine.from_pretrained(
+        source, dtype=settings.dtype, device=settings.device, cache_bytes=settings.image_cache_bytes
+    )
+    batching = ContinuousBatching(engine, max_batch=settings.max_batch, max_waiting=limits.waiting)
+    tensors: list[Any] = [*engine.model.parameters(), *engine.model.buffers()]
+
+    def beat() -> Beat:
+        stats = batching.stats()
+        return Beat(waiting=stats.waiting, running=stats.running)
+
+    num_bytes = sum(tensor.nbytes for tensor in tensors) + settings.image_cache_bytes
+    return LoadedModel(batching, num_bytes, calls={}, beat=beat)

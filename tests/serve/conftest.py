@@ -1,0 +1,42 @@
+"""A server with a scripted model that many tests share, and pictures to send."""
+
+import base64
+import io
+import sys
+from pathlib import Path
+
+import openai
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the scripted model, too
+
+from serving import running
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One with every default."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    """The official client."""
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def png():
+    """A picture of 30 x 20 pixels as bytes."""
+    file = io.BytesIO()
+    Image.new("RGB", (30, 20), "teal").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def data_uri(png):
+    """The same as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
