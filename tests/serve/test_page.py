@@ -3,6 +3,7 @@
 Needs Chromium (Debian's package `chromium`); CI must have it, elsewhere these tests skip by name.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,6 +12,11 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from serving import running
+
+from fusionvl.engine.shipped import shipped_model
+from fusionvl.serve.engine_loader import load_engine
+from fusionvl.serve.settings import ServedModel, ServerSettings
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "fusionvl" / "serve" / "web" / "examples"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -31,8 +37,15 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser, served: str) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
+    settings = ServerSettings(models=(ServedModel("nano", str(shipped_model())),))
+    with running(settings, load_engine) as server:
+        yield f"{server.url}/"
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, served: str) -> Iterator[Page]:
     """The page, open; whatever it asks of anyone but its own server fails the test, and so does an error in it."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     page = context.new_page()
@@ -40,10 +53,16 @@ def page(browser: Browser, served: str) -> Iterator[Page]:
     page.on("request", lambda request: problems.append(request.url) if foreign(request.url, served) else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(served)
-    expect(page.get_by_label("Model")).to_have_value("nano")
+    expect(page.get_by_label("Model")).not_to_have_value("")
     yield page
     context.close()
     assert problems == []
+
+
+@pytest.fixture
+def page(browser: Browser, served: str) -> Iterator[Page]:
+    with opened(browser, served) as page:
+        yield page
 
 
 def foreign(url: str, served: str) -> bool:
@@ -166,7 +185,9 @@ def test_every_control_has_a_name(page):
     upload(page)
     for role in ("button", "combobox", "textbox", "spinbutton"):
         for control in page.get_by_role(role).all():
-            assert control.evaluate("node => (node.ariaLabel || node.labels?.[0]?.textContent || node.textContent).trim()")
+            assert control.evaluate(
+                "node => (node.ariaLabel || node.labels?.[0]?.textContent || node.textContent).trim()"
+            )
 
 
 def test_light_dark_and_phone(page):
@@ -181,3 +202,41 @@ def test_light_dark_and_phone(page):
     page.set_viewport_size({"width": 360, "height": 740})
     upload(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_answers_stream_and_can_be_stopped(browser, server):
+    with opened(browser, f"{server.url}/") as page:
+        upload(page)
+        ask(page, "repeat word 400 0.05")
+        answer = page.locator(".answer")
+        expect(answer).to_have_text(re.compile("word word word"))
+        expect(answer).to_have_class(re.compile("waiting"))
+        expect(page.get_by_role("button", name="Ask")).to_be_disabled()
+        page.keyboard.press("Escape")
+        expect(page.locator(".figures")).to_have_text("stopped")
+        expect(page.get_by_role("button", name="Ask")).to_be_enabled()
+        assert server.wait_for_log("cancelled")
+        ask(page, "repeat over 2 0")
+        expect(answer.last).to_have_text("over over ")
+
+
+def test_a_worker_that_dies_is_told(browser, server):
+    with opened(browser, f"{server.url}/") as page:
+        upload(page)
+        ask(page, "crash")
+        expect(page.locator(".answer.wrong")).to_contain_text("process ended")
+        ask(page, "repeat back 1 0")
+        expect(page.locator(".answer").last).to_have_text("back ", timeout=30_000)
+
+
+def test_a_key_is_asked_for_and_used(browser):
+    key = "a-key-of-the-page-test"
+    with running(api_keys=(key,)) as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(server.url)
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.get_by_role("textbox", name="Key").fill(key)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.get_by_label("Model")).to_have_value("scripted")
+        context.close()
