@@ -170,7 +170,7 @@ def _train(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from fusionvl.data.mixture import open_mixture
     from fusionvl.data.verification import verify_mixture
-    from fusionvl.engine.shipped import shipped_model
+    from fusionvl.engine.sources import shipped_model
     from fusionvl.processing.measuring import TokenCounter
 
     mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)

@@ -13,11 +13,22 @@ sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the sc
 
 from serving import running
 
+from fusionvl.engine.sources import shipped_model
+from fusionvl.serve.engine_loader import load_engine
+from fusionvl.serve.settings import parse_models
+
 
 @pytest.fixture(scope="module")
 def server():
     """One with every default."""
     with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shipped_server():
+    """One with the shipped model, as `fusionvl serve` starts it."""
+    with running(models=parse_models([], shipped_model()), loader=load_engine) as server:
         yield server
 
 

@@ -80,7 +80,7 @@ def running(settings=SCRIPTED, loader=load_scripted, limits=None, workers=None, 
         with httpx.Client(base_url=url, timeout=60) as http:
             try:
                 if ready:
-                    wait_for(lambda: http.get("/ready").status_code == 200, 60)
+                    wait_for(lambda: http.get("/ready").status_code == 200, 300)
                 yield Server(url, app, log_path, http)
             finally:
                 drain.should_exit = True

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fusionvl.engine.loading import load_config
-from fusionvl.engine.shipped import shipped_model
+from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 
 

@@ -15,7 +15,7 @@ from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
 
 from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
 from fusionvl.engine.loading import load_model, load_processor
-from fusionvl.engine.shipped import shipped_model
+from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.model.vision_encoder import PatchStates
 from fusionvl.processing import FusionProcessor

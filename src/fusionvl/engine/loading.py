@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
+from fusionvl.engine.sources import check_source
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 
@@ -62,9 +63,7 @@ def load_model(
 @contextmanager
 def in_one_sentence(source: str) -> Iterator[None]:
     """Turn transformers' and the hub's errors into one that says what to do."""
-    looks_like_folder = source.startswith(("/", ".", "~")) or source.count("/") > 1
-    if looks_like_folder and not Path(source).is_dir():
-        raise ValueError(f"There is no folder {source}")
+    check_source(source)
     try:
         yield
     except OSError as error:

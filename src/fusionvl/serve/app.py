@@ -30,6 +30,7 @@ from fusionvl.serve.worker import Loader
 from fusionvl.serve.worker_process import LoadError
 
 _LOG = logging.getLogger("fusionvl.serve")
+_READING_FACTOR = 2  # a client may take as long again to read a stream as the answer may take
 _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
 
 router = APIRouter()
@@ -44,6 +45,7 @@ def create_app(settings: ServerSettings, loader: Loader = load_engine, fetcher: 
         fetcher: For images by URL; None is one as the settings want it.
     """
     app = FastAPI(title="fusionvl", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False  # a redirect has no error shape
     state = app.state
     state.settings = settings
     state.running = 0
@@ -68,7 +70,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_first(app))
     yield
     loading.cancel()
-    await app.state.pool.close(drain_seconds=0)
+    await app.state.pool.close()
 
 
 async def _load_first(app: FastAPI) -> None:
@@ -90,7 +92,8 @@ async def chat_completions(body: ChatRequest, request: Request) -> Any:
     """Answer a conversation about an image, in one piece or as a stream."""
     chat, owner = request.app.state.chat, request.scope["owner"]
     if body.stream:
-        return EventStream(await while_connected(request, chat.stream(body, owner)))
+        seconds = _READING_FACTOR * request.app.state.settings.limits.answer_seconds
+        return EventStream(await while_connected(request, chat.stream(body, owner)), seconds)
     return await while_connected(request, chat.complete(body, owner))
 
 

@@ -4,9 +4,11 @@ Rooms are imported inside the functions, so that `--help` is instant.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from fusionvl.engine.options import positive
+from fusionvl.engine.sources import check_source, shipped_model
 from fusionvl.serve.settings import Limits, ServerSettings, WorkerSettings, parse_models, read_api_keys
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -50,6 +52,8 @@ def _serve(options: argparse.Namespace) -> None:
     from fusionvl.serve.app import create_app
     from fusionvl.serve.server import run_server
 
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fusionvl.serve").setLevel(logging.INFO)
     settings = settings_from(options)
     names = ", ".join(model.name for model in settings.models)
     run_server(
@@ -67,11 +71,12 @@ def settings_from(options: argparse.Namespace) -> ServerSettings:
     Raises:
         ValueError: When models or keys cannot be used.
     """
-    from fusionvl.engine.shipped import shipped_model
-
+    models = parse_models(options.models, shipped_model())
+    for model in models:
+        check_source(model.source)
     hosts = options.allowed_host or (_LOOPBACK_NAMES if options.host in _LOOPBACK else ())
     return ServerSettings(
-        models=parse_models(options.models, shipped_model()),
+        models=models,
         api_keys=read_api_keys(options.api_key_file) if options.api_key_file else (),
         allowed_hosts=tuple(hosts),
         allow_private_networks=options.allow_private_networks,

@@ -186,9 +186,10 @@ def _header(response: httpcore.Response, name: bytes) -> str:
 def _checked(text: str, base: httpx.URL | None = None) -> httpx.URL:
     try:
         url = httpx.URL(text) if base is None else base.join(text)
+        has_host = bool(url.host)
     except (httpx.InvalidURL, UnicodeError, ValueError) as error:
         raise ApiError("image_url_forbidden", "The image's URL is no valid URL") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not has_host:
         raise ApiError("image_url_forbidden", "Image URLs begin with http:// or https:// and name a host")
     if url.userinfo:
         raise ApiError("image_url_forbidden", "Image URLs hold no user name and no password")

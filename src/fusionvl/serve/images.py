@@ -18,14 +18,9 @@ from fusionvl.serve.protocol import FilePart, ImagePart
 from fusionvl.serve.settings import Limits
 
 # PIL reads many more; some start other programs (EPS), and each is more code for hostile bytes to reach.
-MEDIA_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",
-    "WEBP": "image/webp",
-    "GIF": "image/gif",
-    "BMP": "image/bmp",
-}
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+# A phone's JPEG with a preview opens as JPEG and then calls itself MPO.
+_MEDIA_TYPES = {**{name: f"image/{name.lower()}" for name in _FORMATS}, "MPO": "image/jpeg"}
 
 
 class ImageReader:
@@ -80,18 +75,18 @@ class ImageReader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content), formats=list(MEDIA_TYPES)) as image:
+                with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                     (width, height), kind = image.size, image.format
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ApiError("image_too_large", f"The image has too many pixels: {error}") from error
         except Exception as error:  # hostile bytes make decoders raise nearly anything
-            known = ", ".join(sorted(set(MEDIA_TYPES.values())))
+            known = ", ".join(sorted(set(_MEDIA_TYPES.values())))
             raise ApiError("image_type_unsupported", f"The content is no image of a known type: {known}") from error
         if width * height > self._limits.image_pixels:
             raise ApiError(
                 "image_too_large", f"The image has {width}x{height} pixels, the limit is {self._limits.image_pixels}"
             )
-        return MEDIA_TYPES[kind or ""]
+        return _MEDIA_TYPES[kind or ""]
 
     def _decode(self, uri: str) -> bytes:
         header, comma, payload = uri.partition(",")

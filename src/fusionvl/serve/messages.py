@@ -41,9 +41,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Stop:
-    """To the worker: end, after the running answers if it shall drain."""
-
-    drain: bool
+    """To the worker: end now; nobody waits any more."""
 
 
 @dataclass(frozen=True)

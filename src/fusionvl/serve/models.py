@@ -116,15 +116,15 @@ class ModelPool:
             slot.answers -= answers
             slot.last_used = time.monotonic()
 
-    async def close(self, drain_seconds: float) -> None:
-        """Unload all."""
+    async def close(self) -> None:
+        """Unload all, for good."""
         self._closed = True
         loading = [slot.loading for slot in self.slots.values() if slot.loading is not None]
         for task in loading:
             task.cancel()
         await asyncio.gather(*loading, return_exceptions=True)
         workers = [slot.worker for slot in self.slots.values() if slot.worker is not None]
-        await asyncio.gather(*(worker.stop(drain_seconds) for worker in workers))
+        await asyncio.gather(*(worker.stop() for worker in workers))
 
     async def _worker_or_error(self, slot: Slot) -> WorkerProcess:
         try:

@@ -56,6 +56,7 @@ class DrainingServer(uvicorn.Server):
             async with asyncio.timeout(self._drain_seconds):
                 while self._app.state.running:
                     await asyncio.sleep(_POLL_SECONDS)
+        await self._app.state.pool.close()  # whoever still waits is told so
         self.should_exit = True
 
 

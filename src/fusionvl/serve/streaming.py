@@ -53,19 +53,23 @@ class EventStream(Response):
 
     Args:
         events: JSON values; after the last comes `[DONE]`, as OpenAI ends streams.
+        seconds: Until the client must have read it all; one that does not read must not hold a place for ever.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[dict[str, Any], None]) -> None:
+    def __init__(self, events: AsyncGenerator[dict[str, Any], None], seconds: float) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
-        with contextlib.suppress(ClientLeft, OSError):  # how servers say that the client is gone
-            await _race(receive, self._stream(send))
+        # The first two are how servers say that the client is gone; the third cuts it off.
+        with contextlib.suppress(ClientLeft, OSError, TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await _race(receive, self._stream(send))
 
     async def _stream(self, send: Send) -> None:
         async with contextlib.aclosing(self._events) as events:

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,17 +25,25 @@ from fusionvl.serve.worker import Loader, work
 
 _LOG = logging.getLogger("fusionvl.serve")
 _WATCH_SECONDS = 1.0
+_STOP_SECONDS = 5.0
 
 
 class LoadError(ValueError):
     """A model that cannot be loaded; the message says why, in words for whoever runs the server."""
 
 
-class Crash:
-    """The event that a dying worker leaves to each of its answers."""
+@dataclass(frozen=True)
+class Lost:
+    """The event that an ending worker leaves to each of its answers.
+
+    Attributes:
+        error: What their clients are told.
+    """
+
+    error: ApiError
 
 
-Inbox = asyncio.Queue[tuple[int, Event | Refused | Crash]]
+Inbox = asyncio.Queue[tuple[int, Event | Refused | Lost]]
 
 
 class WorkerProcess:
@@ -131,8 +140,8 @@ class WorkerProcess:
         try:
             while open_answers:
                 index, event = await inbox.get()
-                if isinstance(event, Crash):
-                    raise crashed()
+                if isinstance(event, Lost):
+                    raise event.error
                 if isinstance(event, Refused):
                     raise ApiError(event.code, event.message)
                 open_answers -= not isinstance(event, Piece)
@@ -156,12 +165,13 @@ class WorkerProcess:
         finally:
             self._calls.pop(key, None)
 
-    async def stop(self, drain_seconds: float = 0.0) -> None:
-        """End the process, after the running answers when there is time for them."""
+    async def stop(self) -> None:
+        """End the process; answers that still run end with an error."""
         self._stopping = True
-        self._send(Stop(drain=drain_seconds > 0))
+        self._lose_all(ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5))
+        self._send(Stop())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(drain_seconds, 5.0)):
+            async with asyncio.timeout(_STOP_SECONDS):
                 await self._ended.wait()
         await self.kill()
 
@@ -175,7 +185,7 @@ class WorkerProcess:
 
     def _send(self, message: Any) -> None:
         if self._ended.is_set():
-            self._fail_all()
+            self._lose_all(_crashed())
         else:
             self._outbox.put(message)
 
@@ -229,7 +239,7 @@ class WorkerProcess:
         if not self._loaded.done():
             self._loaded.set_exception(LoadError(f"{self.source}: the process ended while it loaded ({self._how()})"))
         was_loaded = self._loaded.exception() is None
-        self._fail_all()
+        self._lose_all(_crashed())
         if was_loaded and not self._stopping:
             _LOG.error("the worker of %s ended (%s)", self.source, self._how())
             self._on_death(self)
@@ -237,13 +247,13 @@ class WorkerProcess:
     def _how(self) -> str:
         return f"exit code {self._process.exitcode}"
 
-    def _fail_all(self) -> None:
+    def _lose_all(self, error: ApiError) -> None:
         for index, inbox in self._inboxes.values():
-            inbox.put_nowait((index, Crash()))
+            inbox.put_nowait((index, Lost(error)))
         self._inboxes.clear()
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(crashed())
+                future.set_exception(error)
 
     async def _watch(self) -> None:
         """Kill a process that gives no sign of life; its end is then noticed like any other."""
@@ -255,8 +265,7 @@ class WorkerProcess:
                 self._process.kill()
 
 
-def crashed() -> ApiError:
-    """What a client is told whose worker died."""
+def _crashed() -> ApiError:
     return ApiError(
         "worker_crashed", "The model's process ended while it answered; another is being started. Try again.", None, 5
     )
