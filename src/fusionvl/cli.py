@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusionvl import __version__
+from fusionvl.engine.commands import add_explain_command
 from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
 from fusionvl.eval.commands import add_eval_commands, with_action
 from fusionvl.serve.commands import add_serve_command
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("image", metavar="IMAGE", nargs="?", help="path of an image file")
     add_engine_options(chat)
     chat.set_defaults(run=_chat)
+
+    add_explain_command(commands.add_parser("explain", help="draw what the model looked at for a question"))
 
     demo = commands.add_parser("demo", help="answer questions about real images with the shipped model")
     demo.set_defaults(run=_demo)

@@ -24,6 +24,7 @@ from fusionvl.model.generation import FusionGenerationMixin
 from fusionvl.model.interaction import (
     InteractionContext,
     InteractionLayer,
+    InteractionRecord,
     ZeroInitialisedLinear,
     pool_latents,
     pool_windows,
@@ -253,6 +254,7 @@ class FusionModel(FusionPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         with_mapping_losses: bool = False,
+        interaction_records: list[InteractionRecord] | None = None,
         **kwargs: Any,
     ) -> FusionModelOutput:
         """Run the model on what the processor made (see `docs/shapes.md` for every argument).
@@ -269,6 +271,7 @@ class FusionModel(FusionPreTrainedModel):
             position_ids: (B, S); None: consecutive over the real tokens of each row.
             past_key_values: The decoder's cache.
             with_mapping_losses: Whether to compute the mapping losses.
+            interaction_records: A list to which each interaction layer appends what it did; None: nothing is kept.
             **kwargs: Passed to the decoder (`use_cache`, `output_hidden_states`, ...).
 
         Raises:
@@ -289,7 +292,7 @@ class FusionModel(FusionPreTrainedModel):
                 pixel_values, guide_input_ids, guide_attention_mask, global_features, patch_states,
                 with_global_map=layout.num_latents > 0,
             )  # fmt: skip
-            inputs_embeds, context = self._place_images(inputs_embeds, layout, images)
+            inputs_embeds, context = self._place_images(inputs_embeds, layout, images, interaction_records)
             if with_mapping_losses:
                 text_loss, vision_loss = self.mapping_losses(images, guide_attention_mask)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
@@ -324,7 +327,11 @@ class FusionModel(FusionPreTrainedModel):
         return self.get_input_embeddings()(input_ids)
 
     def _place_images(
-        self, inputs_embeds: torch.Tensor, layout: TokenLayout, images: EncodedImages
+        self,
+        inputs_embeds: torch.Tensor,
+        layout: TokenLayout,
+        images: EncodedImages,
+        records: list[InteractionRecord] | None,
     ) -> tuple[torch.Tensor, InteractionContext | None]:
         """Write image tokens and initial latent tokens over their placeholders; build the interaction context."""
         flat, width = inputs_embeds.flatten(0, 1), inputs_embeds.shape[-1]
@@ -340,6 +347,7 @@ class FusionModel(FusionPreTrainedModel):
                 image_of_question=layout.image_of_question,
                 latent_positions=layout.latent_positions,
                 question_ends=layout.question_ends,
+                records=records,
             )
         return flat.view_as(inputs_embeds), context
 

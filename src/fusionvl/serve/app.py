@@ -97,6 +97,12 @@ async def chat_completions(body: ChatRequest, request: Request) -> Any:
     return await while_connected(request, chat.complete(body, owner))
 
 
+@router.post("/v1/explain")
+async def explain(body: ChatRequest, request: Request) -> dict[str, Any]:
+    """Where the model looked for one question about one image, and what the question changed; ours, not OpenAI's."""
+    return await while_connected(request, request.app.state.chat.explain(body, request.scope["owner"]))
+
+
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """The models of this server, loaded or not."""

@@ -81,6 +81,32 @@ class ChatService:
             raise
         return self._chunks(request, first, events, deadline)
 
+    async def explain(self, request: ChatRequest, owner: str) -> dict[str, Any]:
+        """Look inside the model while it reads one question about one image (`Explanation.to_dict`).
+
+        Raises:
+            ApiError: When the request is more than that, or as `complete`.
+        """
+        if len(request.messages) != 1 or sorted(part.type == "text" for part in request.messages[0].content) != [0, 1]:
+            raise ApiError(
+                "unsupported_content",
+                "An explanation is of one question about one image: send one user message with one text and one image",
+                "messages",
+            )
+        async with self._in_time(), self._pool.use(request.model) as worker:
+            prompt = await self.prompt(request, owner)
+            parts = {part["type"]: part[part["type"]] for part in prompt.messages[0]["content"]}
+            settings = prompt.settings[0]
+            return dict(
+                await worker.call(
+                    "explain",
+                    image=parts["image"],
+                    question=parts["text"],
+                    num_latents=settings.num_latents,
+                    max_new_tokens=settings.max_new_tokens,
+                )
+            )
+
     async def _chunks(
         self,
         request: ChatRequest,

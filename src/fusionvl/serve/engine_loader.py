@@ -22,6 +22,7 @@ def load_engine(source: str, settings: WorkerSettings, limits: Limits) -> Loaded
     """
     from fusionvl.engine.continuous_batching import ContinuousBatching
     from fusionvl.engine.engine import FusionEngine
+    from fusionvl.engine.explain import explain
     from fusionvl.engine.options import quiet_transformers
 
     quiet_transformers()
@@ -38,8 +39,12 @@ def load_engine(source: str, settings: WorkerSettings, limits: Limits) -> Loaded
         stats = batching.stats()
         return Beat(waiting=stats.waiting, running=stats.running)
 
+    def look_inside(image: bytes, question: str, num_latents: int | None, max_new_tokens: int) -> dict[str, Any]:
+        seen = explain(engine, image, question, num_latents=num_latents, max_new_tokens=max_new_tokens)
+        return seen.to_dict()
+
     num_bytes = sum(tensor.nbytes for tensor in tensors) + settings.image_cache_bytes
-    return LoadedModel(_EngineBatching(batching), num_bytes, calls={}, beat=beat)
+    return LoadedModel(_EngineBatching(batching), num_bytes, calls={"explain": look_inside}, beat=beat)
 
 
 class _EngineBatching:

@@ -114,7 +114,7 @@ def parse_models(arguments: Sequence[str], shipped: Path) -> tuple[ServedModel, 
         ValueError: When a name cannot be used in a URL.
     """
     models = []
-    for argument in arguments or [f"fusionvl-nano={shipped}"]:
+    for argument in arguments or [f"nano={shipped}"]:
         name, equals, source = argument.partition("=")
         if not equals:
             name, source = Path(argument).name, argument
