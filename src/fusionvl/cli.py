@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusionvl import __version__
+from fusionvl.ablation.commands import add_ablate_command
 from fusionvl.engine.commands import add_explain_command
 from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
 from fusionvl.synth.commands import add_synth_commands
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
 
     add_synth_commands(commands.add_parser("synth", help="make training data"))
+
+    add_ablate_command(commands.add_parser("ablate", help="train with one idea switched off at a time, and compare"))
 
     evaluate = commands.add_parser("eval", help="score a model on a data set")
     evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
