@@ -1,15 +1,17 @@
 """The smallest ablation: two variants, two steps."""
 
+import json
+
 import pytest
 import yaml
+from PIL import Image
 
 from fusionvl.ablation.recipe import load_ablation
 
 RATES = {"vision_tower": 1e-3, "mapping": 1e-3, "interaction_layers": 1e-3, "decoder": 1e-3}
-HELD_OUT = {"datasets": [{"kind": "easy-vqa", "part": "held-out", "max_turns": 1}]}
 
 
-def describe(**changes):
+def describe(data, **changes):
     training = {
         "name": "micro",
         "precision": "float32",
@@ -42,7 +44,7 @@ def describe(**changes):
         "stages": [
             {
                 "name": "1",
-                "data": {"datasets": [{"kind": "easy-vqa", "questions": "open", "max_turns": 1}]},
+                "data": data,
                 "max_steps": 2,
                 "batch_size": 2,
                 "learning_rates": RATES,
@@ -54,7 +56,7 @@ def describe(**changes):
     return {
         "name": "micro",
         "training": training,
-        "questions": {"data": HELD_OUT, "limit": 3, "max_new_tokens": 2, "batch_size": 2},
+        "questions": {"data": data, "limit": 3, "max_new_tokens": 2, "batch_size": 2},
         "variants": [{"name": "full"}, {"name": "llava-next", "fusion": {**off, "tile_tokens": True}}],
         "seeds": [0],
         **changes,
@@ -63,9 +65,18 @@ def describe(**changes):
 
 @pytest.fixture
 def write_recipe(tmp_path):
+    colours = ("red", "green", "blue", "black")
+    rows = []
+    for colour in colours:
+        Image.new("RGB", (40, 30), colour).save(tmp_path / f"{colour}.png")
+        turns = [{"from": "human", "value": "<image>\nwhat color is it?"}, {"from": "gpt", "value": colour}]
+        rows.append({"id": colour, "image": f"{colour}.png", "conversations": turns})
+    (tmp_path / "plain.json").write_text(json.dumps(rows))
+    entry = {"json_path": str(tmp_path / "plain.json"), "sampling_strategy": "all"}
+
     def write(**changes):
         path = tmp_path / "ablation.yaml"
-        path.write_text(yaml.safe_dump(describe(**changes)))
+        path.write_text(yaml.safe_dump(describe({"datasets": [entry]}, **changes), sort_keys=False))
         return path
 
     return write

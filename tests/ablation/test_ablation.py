@@ -139,4 +139,4 @@ def test_nothing_to_report_or_no_recipe(write_recipe, tmp_path, capsys):
 def test_results_are_json_lines(make_recipe, tmp_path):
     ablate(make_recipe(variants=[{"name": "full"}]), tmp_path)
     (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
-    assert json.loads(line)["correct_by_kind"]["easy-vqa-train"][1] == 3
+    assert json.loads(line)["correct_by_kind"]["plain"][1] == 3

@@ -37,8 +37,10 @@ def widened(spec: ModelFromScratch, like: ModelFromScratch) -> ModelFromScratch:
         The geometry with another `intermediate_size`, within half a step of the other's parameters.
     """
     missing = count_parameters(like) - count_parameters(spec)
+    if missing <= 0:
+        return spec
     of_a_step = count_parameters(_wider(spec, _STEP)) - count_parameters(spec)
-    return _wider(spec, max(0, round(missing / of_a_step)) * _STEP)
+    return _wider(spec, round(missing / of_a_step) * _STEP)
 
 
 def _wider(spec: ModelFromScratch, units: int) -> ModelFromScratch:

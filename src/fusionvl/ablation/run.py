@@ -10,7 +10,7 @@ it has. Started again, it goes on with the first run that is missing.
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,19 +48,18 @@ def ablate(recipe: AblationRecipe, output: Path) -> list[Result]:
         ModuleNotFoundError: When a package for training is not installed.
     """
     import_extra("matplotlib", extra="train", needed_for="the plot of an ablation")
-    runs = [(variant, seed, _training(recipe, variant, seed)) for seed in recipe.seeds for variant in recipe.variants]
-    expected = {(variant.name, seed): fingerprint(training, recipe.questions) for variant, seed, training in runs}
+    runs = trainings(recipe)
     asked = open_questions(recipe.questions)
     output.mkdir(parents=True, exist_ok=True)
-    results = finished_results(output, expected)
+    results = finished_results(recipe, runs, output)
     done = {(result.variant, result.seed) for result in results}
     with tqdm(total=len(runs), initial=len(done), desc="ablation", unit="run", disable=None) as bar:
-        for variant, seed, training in runs:
-            if (variant.name, seed) in done:
+        for (name, seed), training in runs.items():
+            if (name, seed) in done:
                 continue
-            logger.info("%s with seed %d, run %d of %d", variant.name, seed, len(results) + 1, len(runs))
-            folder = output / variant.name / f"seed-{seed}"
-            result = _run(recipe, variant.name, training, folder, asked, expected[variant.name, seed])
+            logger.info("%s with seed %d, run %d of %d", name, seed, len(results) + 1, len(runs))
+            folder = output / name / f"seed-{seed}"
+            result = _run(recipe, name, training, folder, asked)
             append_result(output / RESULTS, result)
             for stage in folder.glob("stage-*"):  # checkpoints, and a copy of the model in each
                 shutil.rmtree(stage)
@@ -70,15 +69,40 @@ def ablate(recipe: AblationRecipe, output: Path) -> list[Result]:
     return results
 
 
-def finished_results(output: Path, expected: dict[tuple[str, int], str]) -> list[Result]:
+def trainings(recipe: AblationRecipe) -> dict[tuple[str, int], Recipe]:
+    """The training of each variant with each seed, in the order they are run, at the first variant's parameters.
+
+    Raises:
+        ValueError: When a variant cannot be built; with its name.
+    """
+    models = {}
+    for variant in recipe.variants:
+        try:
+            models[variant.name] = widened(_model(recipe, variant), like=_model(recipe, recipe.variants[0]))
+        except ValueError as error:
+            raise ValueError(f"Variant {variant.name}: {error}") from error
+    return {
+        (variant.name, seed): replace(training_recipe(recipe, variant, seed), model=models[variant.name])
+        for seed in recipe.seeds
+        for variant in recipe.variants
+    }
+
+
+def _model(recipe: AblationRecipe, variant: Variant) -> ModelFromScratch:
+    model = training_recipe(recipe, variant, recipe.seeds[0]).model
+    assert isinstance(model, ModelFromScratch)  # the recipe has made sure
+    return model
+
+
+def finished_results(recipe: AblationRecipe, runs: Mapping[tuple[str, int], Recipe], output: Path) -> list[Result]:
     """The results in a folder that are of these runs; those of other variants and seeds are left aside.
 
     Raises:
         ValueError: When one is of a variant and a seed of these, with other settings.
     """
-    results = [result for result in read_results(output / RESULTS) if (result.variant, result.seed) in expected]
+    results = [result for result in read_results(output / RESULTS) if (result.variant, result.seed) in runs]
     for result in results:
-        if result.fingerprint != expected[result.variant, result.seed]:
+        if result.fingerprint != fingerprint(runs[result.variant, result.seed], recipe.questions):
             raise ValueError(
                 f"{output / RESULTS} holds a result of {result.variant!r} with seed {result.seed} of other settings: "
                 f"choose another --output, or remove it"
@@ -92,12 +116,7 @@ def recorded_results(recipe: AblationRecipe, output: Path) -> list[Result]:
     Raises:
         ValueError: When there are none, or they are of other settings.
     """
-    expected = {
-        (variant.name, seed): fingerprint(_training(recipe, variant, seed), recipe.questions)
-        for variant in recipe.variants
-        for seed in recipe.seeds
-    }
-    results = finished_results(output, expected)
+    results = finished_results(recipe, trainings(recipe), output)
     if not results:
         raise ValueError(f"{output / RESULTS} holds no results of this recipe yet")
     return results
@@ -110,21 +129,7 @@ def report(recipe: AblationRecipe, results: Sequence[Result], output: Path) -> N
     plot_results(results, names, output / PLOT)
 
 
-def _training(recipe: AblationRecipe, variant: Variant, seed: int) -> Recipe:
-    """A variant's training at the first variant's number of parameters."""
-    training = training_recipe(recipe, variant, seed)
-    first = training_recipe(recipe, recipe.variants[0], seed).model
-    assert isinstance(training.model, ModelFromScratch)
-    assert isinstance(first, ModelFromScratch)
-    try:
-        return replace(training, model=widened(training.model, like=first))
-    except ValueError as error:
-        raise ValueError(f"Variant {variant.name}: {error}") from error
-
-
-def _run(
-    recipe: AblationRecipe, name: str, training: Recipe, folder: Path, asked: Sequence[Question], print_: str
-) -> Result:
+def _run(recipe: AblationRecipe, name: str, training: Recipe, folder: Path, asked: Sequence[Question]) -> Result:
     went_on = (folder / "model").exists() or any(folder.glob("stage-*/checkpoint-*"))
     began = clock()
     model_folder = train(training, folder)
@@ -137,7 +142,7 @@ def _run(
     return Result(
         variant=name,
         seed=training.seed,
-        fingerprint=print_,
+        fingerprint=fingerprint(training, recipe.questions),
         parameters=used_parameters(engine.model),
         image_tokens=engine.processor.num_image_tokens,
         latent_tokens=engine.processor.num_latents,
