@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusionvl import __version__
+from fusionvl.ablation.commands import add_ablate_command
 from fusionvl.engine.commands import add_explain_command
 from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
 from fusionvl.eval.commands import add_eval_commands, with_action
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_eval_commands(commands.add_parser("eval", help="score a model on benchmarks"))
     add_serve_command(commands.add_parser("serve", help="answer over HTTP, as OpenAI's API does"))
+    add_ablate_command(commands.add_parser("ablate", help="train with one idea switched off at a time, and compare"))
     return parser
 
 

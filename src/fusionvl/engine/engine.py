@@ -226,7 +226,7 @@ class FusionEngine:
         config = self.model.config
         pixels = pixel_values.to(self.model.device, self.model.dtype)
         return ImageFeatures(
-            self.model.get_global_features(pixels) if config.uses_latents else None,
+            self.model.get_global_features(pixels) if config.uses_tiles else None,
             self.model.get_patch_states(pixels) if config.early_guidance == "masked" else None,
         )
 

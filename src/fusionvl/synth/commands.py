@@ -21,6 +21,7 @@ def add_synth_commands(synth: argparse.ArgumentParser) -> None:
     actions = synth.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_run(actions)
     _add_scenes(actions)
+    _add_composites(actions)
     _add_sheet(actions)
     add_filter_commands(actions)
 
@@ -69,6 +70,18 @@ def _add_scenes(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     scenes.add_argument("--split", choices=["train", "held-out"], default="train", help="share no shape-colour pair")
     scenes.add_argument("--processes", type=_positive, default=1)
     scenes.set_defaults(run=_scenes)
+
+
+def _add_composites(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    composites = actions.add_parser("composites", help="put easy-VQA's train pictures together, with questions")
+    composites.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the images and conversations")
+    composites.add_argument("--count", metavar="N", type=_positive, default=2000, help="samples of each kind")
+    composites.add_argument("--parts", metavar="N", type=_positive, default=4, help="pictures in a sample, 1 or 4")
+    composites.add_argument("--turns", metavar="N", type=_positive, default=1, help="questions of a sample, 1 to 4")
+    composites.add_argument("--size", metavar="PIXELS", type=_positive, default=96, help="of a side")
+    composites.add_argument("--seed", type=int, default=0)
+    composites.add_argument("--split", choices=["train", "held-out"], default="train", help="of the train pictures")
+    composites.set_defaults(run=_composites)
 
 
 def _add_sheet(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -136,6 +149,14 @@ def _scenes(options: argparse.Namespace) -> None:
         processes=options.processes,
     )
     print(f"Written: {mixture}. Look at it: fusionvl synth sheet {options.output}")
+
+
+def _composites(options: argparse.Namespace) -> None:
+    from fusionvl.synth.composites import CompositeSettings, write_composites
+
+    shown, asked = options.parts, options.turns
+    settings = CompositeSettings(options.count, shown, asked, options.size, options.seed, options.split)
+    print(f"Written: {write_composites(options.output, settings)}")
 
 
 def _sheet(options: argparse.Namespace) -> None:
