@@ -177,7 +177,7 @@ def lmms_eval(tasks, include, output, *model_args, processes=1, **options):
 
     arguments = {
         "model": "fusionvl",
-        "model_args": ",".join([f"pretrained={fusionvl.engine.loading.shipped_model()}", *model_args]),
+        "model_args": ",".join([f"pretrained={fusionvl.engine.sources.shipped_model()}", *model_args]),
         "tasks": ",".join(tasks),
         "include_path": include,
         "output_path": output,

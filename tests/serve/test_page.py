@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fusionvl.engine.shipped import shipped_model
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from serving import running
 
+from fusionvl.engine.sources import shipped_model
 from fusionvl.serve.engine_loader import load_engine
 from fusionvl.serve.settings import ServedModel, ServerSettings
 

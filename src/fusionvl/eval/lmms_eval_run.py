@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fusionvl.engine.shipped import shipped_model
+from fusionvl.engine.sources import shipped_model
 from fusionvl.eval.paper_table import COLUMNS, PAPER_ROWS
 from fusionvl.eval.paper_tasks import DEFAULT_JUDGE, PAPER_TASKS, PaperMetric, PaperTask
 from fusionvl.eval.sample_file import replace_file

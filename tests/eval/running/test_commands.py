@@ -8,7 +8,7 @@ from endpoint import serving
 from PIL import Image
 
 from fusionvl import cli
-from fusionvl.engine.loading import shipped_model
+from fusionvl.engine.sources import shipped_model
 from fusionvl.eval import judge
 from fusionvl.eval.tasks import registry
 
