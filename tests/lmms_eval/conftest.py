@@ -173,7 +173,7 @@ def offline():
 
 def lmms_eval(tasks, include, output, *model_args, processes=1, **options):
     """The command that scores the shipped model, as a list."""
-    import fusionvl.engine.loading
+    import fusionvl.engine.sources
 
     arguments = {
         "model": "fusionvl",

@@ -12,11 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from serving import running
-
-from fusionvl.engine.sources import shipped_model
-from fusionvl.serve.engine_loader import load_engine
-from fusionvl.serve.settings import ServedModel, ServerSettings
+from serving import Server, running
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "fusionvl" / "serve" / "web" / "examples"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -37,11 +33,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    settings = ServerSettings(models=(ServedModel("nano", str(shipped_model())),))
-    with running(settings, load_engine) as server:
-        yield f"{server.url}/"
+@pytest.fixture
+def served(shipped_server: Server) -> str:
+    return f"{shipped_server.url}/"
 
 
 @contextlib.contextmanager
