@@ -91,7 +91,7 @@ def test_the_size_of_a_model_is_known_before_it_is_loaded():
 
 
 def test_names_of_models(tmp_path):
-    assert parse_models([], tmp_path) == (ServedModel("fusionvl-nano", str(tmp_path)),)
+    assert parse_models([], tmp_path) == (ServedModel("nano", str(tmp_path)),)
     assert parse_models(["/models/big", "small=/x/y", "starriver030515/FUSION-X"], tmp_path) == (
         ServedModel("big", "/models/big"),
         ServedModel("small", "/x/y"),

@@ -41,7 +41,7 @@ def test_the_commands_work(environment):
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in told[:-1]) == "teal"
     assert told[-1]["usage"]["completion_tokens"] > 0
     printed = run(["bash", "-euc", state.replace("\ncurl", "\necho\ncurl")], environment)
-    assert '"id":"fusionvl-nano"' in printed
+    assert '"id":"nano"' in printed
     assert '{"status":"ready"}' in printed
     assert "fusionvl_answer_tokens_total" in printed
     assert '"error"' not in printed

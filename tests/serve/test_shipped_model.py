@@ -36,7 +36,7 @@ def about(image_part, question):
 
 def ask(server, messages, **body):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
-        return client.chat.completions.create(model="fusionvl-nano", messages=messages, **body)
+        return client.chat.completions.create(model="nano", messages=messages, **body)
 
 
 def test_answers_are_the_engines(server, engine, image_part):
@@ -66,7 +66,7 @@ def test_several_turns_and_a_stream(server, engine, image_part):
     first = about(image_part, QUESTIONS[0])
     turns = [*first, {"role": "assistant", "content": "triangle"}, {"role": "user", "content": QUESTIONS[1]}]
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-        stream = client.chat.completions.create(model="fusionvl-nano", messages=turns, stream=True, max_tokens=8)
+        stream = client.chat.completions.create(model="nano", messages=turns, stream=True, max_tokens=8)
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
     direct = about({"type": "image", "image": str(PICTURE)}, QUESTIONS[0]) + turns[1:]
     assert streamed == engine.answer([direct], max_new_tokens=8)[0].text
@@ -107,7 +107,7 @@ def test_control_tokens_of_users_are_plain_text(server, engine, image_part, text
 
 def test_what_only_the_model_can_refuse(server, image_part):
     def post(messages, **body):
-        return server.http.post("/v1/chat/completions", json={"model": "fusionvl-nano", "messages": messages, **body})
+        return server.http.post("/v1/chat/completions", json={"model": "nano", "messages": messages, **body})
 
     long = error_of(post(about(image_part, "what? " * 3000)), 400, "invalid_request")
     assert "the context holds" in long["message"]
@@ -130,7 +130,7 @@ def test_metrics_tell_what_happened(server, image_part):
         line.rsplit(" ", 1) for line in server.http.get("/metrics").text.splitlines() if not line.startswith("#")
     )
     for name in ("prompt_tokens_total", "answer_tokens_total", "image_cache_hits_total", "first_token_seconds_count"):
-        assert float(lines[f'fusionvl_{name}{{model="fusionvl-nano"}}']) > 0
-    assert float(lines['fusionvl_model_bytes{model="fusionvl-nano"}']) > 4e6
-    assert 'fusionvl_queue_length{model="fusionvl-nano"}' in lines
-    assert 'fusionvl_batch_size{model="fusionvl-nano"}' in lines
+        assert float(lines[f'fusionvl_{name}{{model="nano"}}']) > 0
+    assert float(lines['fusionvl_model_bytes{model="nano"}']) > 4e6
+    assert 'fusionvl_queue_length{model="nano"}' in lines
+    assert 'fusionvl_batch_size{model="nano"}' in lines
