@@ -40,20 +40,21 @@ def test_models_come_and_go_within_the_budget(server):
     assert 'fusionvl_model_bytes{model="a"} 0.0' in told
 
 
+def busy(server, model):
+    """A stream that goes on until it is closed; its model is loaded when this returns."""
+    messages = [{"role": "user", "content": "repeat on 10000 0.02"}]
+    return server.http.stream(
+        "POST", "/v1/chat/completions", json={"model": model, "stream": True, "messages": messages}
+    )
+
+
 def test_a_model_that_answers_is_not_unloaded(server):
-    assert server.ask(model="a").status_code == 200
-    thread = threading.Thread(target=server.ask, args=("repeat a 40 0.05", "a"))
-    thread.start()
-    wait_for(lambda: server.app.state.pool.slots["a"].answers)
-    assert server.ask(model="b").status_code == 200, "b fits beside a"
-    other = threading.Thread(target=server.ask, args=("repeat b 30 0.05", "b"))
-    other.start()
-    wait_for(lambda: server.app.state.pool.slots["b"].answers)
-    answer = server.ask(model="c")
-    error_of(answer, 503, "memory_full")
-    assert "Retry-After" in answer.headers
-    thread.join()
-    other.join()
+    with busy(server, "a"), busy(server, "b"):
+        assert loaded(server) == {"a", "b"}
+        answer = server.ask(model="c")
+        error_of(answer, 503, "memory_full")
+        assert "Retry-After" in answer.headers
+    wait_for(lambda: not any(slot.answers for slot in server.app.state.pool.slots.values()))
     assert server.ask(model="c").status_code == 200
 
 
