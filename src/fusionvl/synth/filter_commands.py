@@ -18,7 +18,9 @@ def add_filter_commands(actions: "argparse._SubParsersAction[Any]") -> None:
     """Adds the commands to the actions of `fusionvl synth`."""
     score = actions.add_parser("filter", help="score the rows of a run; drops none")
     score.add_argument("folder", metavar="DIR", type=Path, help="the run")
-    score.add_argument("--filters", metavar="NAME", nargs="+", help="default: all that the given models allow")
+    score.add_argument(
+        "--filters", metavar="NAME", nargs="+", help="default: all that the given models allow; ocr only when named"
+    )
     _add_models(score)
     score.set_defaults(run=_filter)
 
@@ -50,7 +52,9 @@ def add_filter_commands(actions: "argparse._SubParsersAction[Any]") -> None:
 
     measure = actions.add_parser("measure-filters", help="spoil rows of a good run and count what each filter finds")
     measure.add_argument("folder", metavar="DIR", type=Path, help="a run of procedural scenes")
-    measure.add_argument("--filters", metavar="NAME", nargs="+", help="default: all that the given models allow")
+    measure.add_argument(
+        "--filters", metavar="NAME", nargs="+", help="default: all that the given models allow; ocr only when named"
+    )
     measure.add_argument("--each", metavar="N", type=int, default=40, help="most rows of each corruption")
     measure.add_argument("--seed", type=int, default=0)
     _add_models(measure)
