@@ -6,7 +6,7 @@ only which of them ought to notice.
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -284,3 +284,15 @@ CORRUPTIONS = (
     Corruption("needs no image", ("blind",), _needs_no_image, alone=True),
 )
 """All ways, in the order of the table."""
+
+
+def named_corruptions(names: Sequence[str]) -> tuple[Corruption, ...]:
+    """Some of the ways, by name.
+
+    Raises:
+        ValueError: If there is none of a name.
+    """
+    known = {each.name: each for each in CORRUPTIONS}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"there is no corruption {unknown[0]!r}, only {', '.join(known)}")
+    return tuple(known[name] for name in names)
