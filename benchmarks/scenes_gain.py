@@ -5,7 +5,7 @@
     python benchmarks/scenes_gain.py data/scenes_train runs/eval/with/scenes runs/eval/without/scenes
 
 The prior gives the answer that was most frequent in the training scenes to questions of the same kind that begin with
-the same two words; it sees no image. Of the questions about text, those that ask to read are counted again by themselves.
+the same two words; it sees no image. Of the questions about text, those that ask to read are counted again.
 """
 
 import argparse
