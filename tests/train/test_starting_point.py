@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fusionvl.train import run
-from fusionvl.train.config import ModelFromCheckpoint, ModelFromParts
+from fusionvl.train.config import MixtureData, ModelFromCheckpoint, ModelFromParts, ModelFromScratch
 from fusionvl.train.scratch import train_tokenizer
 from fusionvl.train.starting_point import starting_point
 
@@ -64,3 +64,17 @@ def test_gguf_is_converted_once(tmp_path, recipe, monkeypatch, train_until, asse
     run.train(recipe, tmp_path / "killed")
     assert len(conversions) == 2, "one for each run, none for going on"
     assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_runs_on_other_data_start_from_the_same_weights_when_the_tokenizer_has_its_own(recipe):
+    assert isinstance(recipe.model, ModelFromScratch)
+    words = MixtureData(datasets=[{"kind": "easy-vqa", "questions": "open", "max_turns": 1}])
+    shared = replace(recipe, model=replace(recipe.model, tokenizer_data=words, vocab_size=400))
+    one, one_processor = starting_point(replace(shared, stages=shared.stages[:1]))
+    other, other_processor = starting_point(replace(shared, stages=shared.stages[1:]))
+    assert one_processor.tokenizer.get_vocab() == other_processor.tokenizer.get_vocab()
+    weights = other.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in one.state_dict().items())
+    own = replace(shared, model=replace(shared.model, tokenizer_data=None), stages=shared.stages[1:])
+    _, own_processor = starting_point(own)
+    assert own_processor.tokenizer.get_vocab() != one_processor.tokenizer.get_vocab()

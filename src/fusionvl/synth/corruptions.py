@@ -6,13 +6,14 @@ only which of them ought to notice.
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from fusionvl.synth.filters.choices import LETTERS, choices_of, with_options
+from fusionvl.synth.filters.ocr import TEXT_KINDS
 from fusionvl.synth.rows import Row, SynthTurn
 
 ChangeTurn = Callable[[SynthTurn, random.Random], SynthTurn | None]
@@ -37,6 +38,7 @@ class Corruption:
         everywhere: Whether all turns that it fits are spoiled, not one.
         weight: How many rows it takes for each row of another corruption.
         alone: Whether the spoiled turn is all that is left of the conversation.
+        kinds: The kinds of rows that it fits; none for all.
     """
 
     name: str
@@ -47,9 +49,12 @@ class Corruption:
     alone: bool = False
     everywhere: bool = False
     weight: int = 1
+    kinds: tuple[str, ...] = ()
 
     def spoil(self, row: Row, draws: random.Random) -> Row | None:
         """The row with a turn of it spoiled; None if it fits none of them."""
+        if self.kinds and row.kind not in self.kinds:
+            return None
         if self.turn is None:
             return row
         turns = list(row.turns)
@@ -208,6 +213,26 @@ def _needs_no_image(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
     return SynthTurn(question, answer)
 
 
+_TEXTS = ("HARBOR", "SALE 50", "Platform 9", "NO ENTRY", "Lemonade $3", "OPEN DAILY", "GOLDEN GATE", "Room 217")
+_A_QUOTE = re.compile(r'"[^"]+"')
+_A_READING = re.compile(r"what does .+ say|what is written|read the|which text", re.IGNORECASE)
+
+
+def _wrong_text(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
+    """What is said to be written becomes another text."""
+    if choices_of(turn) is not None or not _A_READING.match(turn.question):
+        return None
+    text = draws.choice(_TEXTS)
+    answer = _A_QUOTE.sub(f'"{text}"', turn.answer, count=1) if '"' in turn.answer else text
+    return replace(turn, answer=answer, correct=None if turn.correct is None else text)
+
+
+def _mirrored(source: Path, target: Path, draws: random.Random) -> None:
+    """Letters nobody can read, as image models draw them."""
+    with Image.open(source) as image:
+        ImageOps.mirror(image.convert("RGB")).save(target, quality=95)
+
+
 def _black(source: Path, target: Path, draws: random.Random) -> None:
     with Image.open(source) as image:
         Image.new("RGB", image.size).save(target)
@@ -254,6 +279,20 @@ CORRUPTIONS = (
     Corruption("wrong count", ("closed-book", "judge"), _wrong_count),
     Corruption("swapped colour", ("closed-book", "judge"), _swapped_colour),
     Corruption("wrong option", ("closed-book", "judge"), _wrong_option),
+    Corruption("wrong text", ("ocr", "closed-book", "judge"), _wrong_text, kinds=TEXT_KINDS),
+    Corruption("unreadable text", ("ocr", "judge"), image=_mirrored, kinds=TEXT_KINDS),
     Corruption("needs no image", ("blind",), _needs_no_image, alone=True),
 )
 """All ways, in the order of the table."""
+
+
+def named_corruptions(names: Sequence[str]) -> tuple[Corruption, ...]:
+    """Some of the ways, by name.
+
+    Raises:
+        ValueError: If there is none of a name.
+    """
+    known = {each.name: each for each in CORRUPTIONS}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"there is no corruption {unknown[0]!r}, only {', '.join(known)}")
+    return tuple(known[name] for name in names)

@@ -18,7 +18,9 @@ def add_filter_commands(actions: "argparse._SubParsersAction[Any]") -> None:
     """Adds the commands to the actions of `fusionvl synth`."""
     score = actions.add_parser("filter", help="score the rows of a run; drops none")
     score.add_argument("folder", metavar="DIR", type=Path, help="the run")
-    score.add_argument("--filters", metavar="NAME", nargs="+", help="default: all that the given models allow")
+    score.add_argument(
+        "--filters", metavar="NAME", nargs="+", help="default: all that the given models allow; ocr only when named"
+    )
     _add_models(score)
     score.set_defaults(run=_filter)
 
@@ -50,8 +52,11 @@ def add_filter_commands(actions: "argparse._SubParsersAction[Any]") -> None:
 
     measure = actions.add_parser("measure-filters", help="spoil rows of a good run and count what each filter finds")
     measure.add_argument("folder", metavar="DIR", type=Path, help="a run of procedural scenes")
-    measure.add_argument("--filters", metavar="NAME", nargs="+", help="default: all that the given models allow")
+    measure.add_argument(
+        "--filters", metavar="NAME", nargs="+", help="default: all that the given models allow; ocr only when named"
+    )
     measure.add_argument("--each", metavar="N", type=int, default=40, help="most rows of each corruption")
+    measure.add_argument("--corruptions", metavar="NAME", nargs="+", help="the ways to spoil rows (default: all)")
     measure.add_argument("--seed", type=int, default=0)
     _add_models(measure)
     measure.set_defaults(run=_measure)
@@ -134,13 +139,20 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    from fusionvl.synth.corruptions import CORRUPTIONS, named_corruptions
     from fusionvl.synth.filter_quality import as_table, measure_filters, spoil_rows
     from fusionvl.synth.filtering import sound_rows
 
+    corruptions = CORRUPTIONS if options.corruptions is None else named_corruptions(options.corruptions)
     models = _models(options)
     with tempfile.TemporaryDirectory() as target:
         spoiled = spoil_rows(
-            sound_rows(options.folder), options.folder, Path(target), each=options.each, seed=options.seed
+            sound_rows(options.folder),
+            options.folder,
+            Path(target),
+            each=options.each,
+            seed=options.seed,
+            corruptions=corruptions,
         )
         found = measure_filters(spoiled, Path(target), options.filters or models.available(), models)
     print(as_table(spoiled, found))

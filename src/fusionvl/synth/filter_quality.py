@@ -71,7 +71,15 @@ class FilterQuality:
         return self.due[0] / self.due[1] if self.due[1] else None
 
 
-def spoil_rows(rows: Sequence[Row], folder: Path, target: Path, *, each: int, seed: int) -> Spoiled:
+def spoil_rows(
+    rows: Sequence[Row],
+    folder: Path,
+    target: Path,
+    *,
+    each: int,
+    seed: int,
+    corruptions: Sequence[Corruption] = CORRUPTIONS,
+) -> Spoiled:
     """Spoils rows in every way that fits them; half of the rows stay untouched.
 
     Args:
@@ -80,6 +88,7 @@ def spoil_rows(rows: Sequence[Row], folder: Path, target: Path, *, each: int, se
         target: Folder for the images of all rows.
         each: Most rows of each corruption.
         seed: Decides which rows, and how.
+        corruptions: In which ways.
 
     Raises:
         ValueError: If there are fewer than two rows.
@@ -92,7 +101,7 @@ def spoil_rows(rows: Sequence[Row], folder: Path, target: Path, *, each: int, se
     spoiled = Spoiled([], {}, {})
     for row in untouched:
         spoiled.add(_with_image(row, row, folder, target, _copy, draws), UNTOUCHED)
-    for corruption, row, changed in _assigned(untouched, pool, each, draws):
+    for corruption, row, changed in _assigned(untouched, pool, each, draws, corruptions):
         named = replace(changed, id=row_id("spoiled", row.id, row.kind, corruption.name))
         placed = _with_image(named, row, folder, target, corruption.image or _copy, draws)
         spoiled.add(placed, corruption.name)
@@ -103,7 +112,11 @@ def spoil_rows(rows: Sequence[Row], folder: Path, target: Path, *, each: int, se
 
 
 def _assigned(
-    untouched: Sequence[Row], pool: Sequence[Row], each: int, draws: random.Random
+    untouched: Sequence[Row],
+    pool: Sequence[Row],
+    each: int,
+    draws: random.Random,
+    corruptions: Sequence[Corruption],
 ) -> Iterator[tuple[Corruption, Row, Row]]:
     """Deals rows out to the corruptions they fit, one each in turn, so that few rows of a kind reach all of them.
 
@@ -111,9 +124,9 @@ def _assigned(
         The corruption, the row, and what becomes of it. A row of the pool serves once.
     """
     free = list(pool)
-    waiting = {each.name: list(untouched) if each.extra else free for each in CORRUPTIONS}
+    waiting = {each.name: list(untouched) if each.extra else free for each in corruptions}
     for _ in range(each):
-        for corruption in (each for each in CORRUPTIONS for _ in range(each.weight)):
+        for corruption in (each for each in corruptions for _ in range(each.weight)):
             rows = waiting[corruption.name]
             for place, row in enumerate(rows):
                 changed = None if corruption.image and row.image is None else corruption.spoil(row, draws)

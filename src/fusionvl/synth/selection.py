@@ -49,6 +49,7 @@ def default_limits() -> dict[str, Limit]:
         "image_side": Limit(least=64),
         "image_contrast": Limit(least=4),
         "image_sharpness": Limit(least=1),
+        "ocr_worst": Limit(least=0.7),
         "closed_book_worst": Limit(least=0.5),
         "closed_book_errors": Limit(most=0),
         "blind_guessed": Limit(most=0.99),

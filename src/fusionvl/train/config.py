@@ -175,6 +175,8 @@ class ModelFromScratch:
         decoder: Fields of the decoder's config, `model_type` among them; vocabulary and special ids are filled in.
         fusion: Fields of `FusionConfig`.
         vocab_size: Size of the tokenizer's vocabulary.
+        tokenizer_data: What the tokenizer is trained on in place of the stages' data, so that runs on other data can
+            start from the same weights.
         attention: Attention implementation to train with; on a CPU in bfloat16 `eager` is the fastest.
         kind: Which starting point.
     """
@@ -183,6 +185,7 @@ class ModelFromScratch:
     decoder: dict[str, Any]
     fusion: dict[str, Any]
     vocab_size: int
+    tokenizer_data: MixtureData | None = None
     attention: str = "eager"
     kind: Literal["scratch"] = "scratch"
 

@@ -20,7 +20,7 @@ from fusionvl.processing import FusionProcessor, load_image
 from fusionvl.train.config import MixtureData, StageConfig
 
 _FRAME_BYTES = 2048  # more than any template writes around a first question: system prompt, headers, markup
-_TEXT_SAMPLES = 20_000  # of each stage, more than a small vocabulary needs
+_TEXT_SAMPLES = 20_000  # of each mixture, more than a small vocabulary needs
 
 
 def open_data(data: MixtureData, seed: int) -> Mixture:
@@ -34,10 +34,10 @@ def open_data(data: MixtureData, seed: int) -> Mixture:
     return open_mixture(description, seed=seed, image_folder=images)
 
 
-def texts_of(stages: list[StageConfig], seed: int) -> Iterator[str]:
-    """Questions and answers of the stages' first samples: what a tokenizer is trained on."""
-    for stage in stages:
-        mixture = open_data(stage.data, seed)
+def texts_of(data: list[MixtureData], seed: int) -> Iterator[str]:
+    """Questions and answers of the first samples of each mixture: what a tokenizer is trained on."""
+    for each in data:
+        mixture = open_data(each, seed)
         for position in range(min(len(mixture), _TEXT_SAMPLES)):
             for turn in mixture.read(mixture.order.at(position)).turns:
                 yield turn.question

@@ -23,7 +23,8 @@ def starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, Fusi
     """
     spec = recipe.model
     if isinstance(spec, ModelFromScratch):
-        texts = texts_of(recipe.stages, recipe.seed)
+        data = [spec.tokenizer_data] if spec.tokenizer_data else [stage.data for stage in recipe.stages]
+        texts = texts_of(data, recipe.seed)
         return build_from_scratch(spec, texts, _default_num_latents(recipe), recipe.seed)
     if isinstance(spec, ModelFromParts):
         return build_from_parts(spec, _default_num_latents(recipe), recipe.seed)

