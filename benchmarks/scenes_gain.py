@@ -14,12 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fusionvl.data.llava import read_llava
 from fusionvl.eval.sample_file import SAMPLES, read_samples
+from fusionvl.eval.task import Question, Sample
 from fusionvl.eval.tasks.questions import WORD
 from fusionvl.eval.tasks.registry import find_task
-
-from fusionvl.data.llava import read_llava
-from fusionvl.eval.task import Question, Sample
 
 READING = re.compile(r"^(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
