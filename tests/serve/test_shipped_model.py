@@ -9,6 +9,7 @@ import pytest
 from serving import error_of, wait_for
 
 from fusionvl.engine import FusionEngine
+from fusionvl.engine.explain import explain
 
 PICTURE = Path(__file__).parents[2] / "examples" / "triangle.png"
 QUESTIONS = ["what shape is in the image?", "what color is the shape?", "is there a circle?"]
@@ -134,3 +135,22 @@ def test_metrics_tell_what_happened(server, image_part):
     assert float(lines['fusionvl_model_bytes{model="nano"}']) > 4e6
     assert 'fusionvl_queue_length{model="nano"}' in lines
     assert 'fusionvl_batch_size{model="nano"}' in lines
+
+
+def test_an_explanation_is_the_engines(server, engine, image_part):
+    body = {"model": "nano", "messages": about(image_part, QUESTIONS[0])}
+    reply = server.http.post("/v1/explain", json=body)
+    assert reply.status_code == 200, reply.text
+    ours = explain(engine, PICTURE, QUESTIONS[0]).to_dict()
+    assert reply.json()["answer"] == ours["answer"] == "triangle"
+    for layer, expected in zip(reply.json()["layers"], ours["layers"], strict=True):
+        assert layer["attention"] == [pytest.approx(row, abs=1e-4) for row in expected["attention"]]
+
+
+def test_an_explanation_is_of_one_question_about_one_image(server, image_part):
+    two_turns = [*about(image_part, "what?"), {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    for messages in ([{"role": "user", "content": "what?"}], [{"role": "user", "content": [image_part]}], two_turns):
+        reply = server.http.post("/v1/explain", json={"model": "nano", "messages": messages})
+        assert "one question about one image" in error_of(reply, 400, "unsupported_content")["message"]
+    reply = server.http.post("/v1/explain", json={"model": "nobody", "messages": about(image_part, "what?")})
+    error_of(reply, 404, "model_not_found")
