@@ -154,8 +154,10 @@ def waves_2d(side: int, width: int) -> torch.Tensor:
     Random position embeddings are small beside the patch embeddings of a fresh encoder; waves tell it from the first
     step which patches are neighbours.
     """
-    frequencies = WAVE_BASE ** -torch.linspace(0, 1, width // 4)
-    angles = torch.outer(torch.arange(side, dtype=torch.float32), frequencies)
+    # Both on the CPU by name: under torch.device("meta") one of them may be made there and the other not, depending on
+    # whether transformers had exchanged torch.linspace when torch first listed the functions that make tensors.
+    frequencies = WAVE_BASE ** -torch.linspace(0, 1, width // 4, device="cpu")
+    angles = torch.outer(torch.arange(side, dtype=torch.float32, device="cpu"), frequencies)
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
     rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
     return torch.cat([rows, columns], dim=-1).reshape(side * side, width)
