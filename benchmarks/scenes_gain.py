@@ -4,6 +4,11 @@
     fusionvl eval scenes --model runs/scenes_without/model --data data/scenes_test --output runs/eval/without
     python benchmarks/scenes_gain.py data/scenes_train runs/eval/with/scenes runs/eval/without/scenes
 
+With `--ask MODEL`, the folders are of scenes instead, of any split, and the model is asked here: for scenes of another
+seed whose combinations of shape and colour are those of training.
+
+    python benchmarks/scenes_gain.py data/scenes_train data/scenes_other --ask runs/scenes/model
+
 The prior gives the answer that was most frequent in the training scenes to questions of the same kind that begin with
 the same two words; it sees no image. Of the questions about text, those that ask to read are counted again.
 """
@@ -11,16 +16,21 @@ the same two words; it sees no image. Of the questions about text, those that as
 import argparse
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fusionvl.eval.sample_file import SAMPLES, read_samples
 from fusionvl.eval.tasks.questions import WORD
 from fusionvl.eval.tasks.registry import find_task
+from tqdm import tqdm
 
 from fusionvl.data.llava import read_llava
+from fusionvl.engine import FusionEngine
+from fusionvl.engine.engine import conversation
 from fusionvl.eval.task import Question, Sample
 
+KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
+BATCH = 64
 READING = re.compile(r"^(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
 GROUPS: dict[str, Callable[[Sample], bool]] = {
@@ -36,8 +46,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("training", type=Path, help="the folder of training scenes, for the prior")
     parser.add_argument("scored", type=Path, nargs="+", help="folders that `fusionvl eval scenes` wrote")
+    parser.add_argument("--ask", metavar="MODEL", help="ask this model about scenes in place of reading scores")
     arguments = parser.parse_args()
-    scored = {folder.parent.name: read_samples(folder / SAMPLES) for folder in arguments.scored}
+    scored = {
+        folder.parent.name if arguments.ask is None else folder.name: read_samples(folder / SAMPLES)
+        if arguments.ask is None
+        else asked(arguments.ask, folder)
+        for folder in arguments.scored
+    }
     samples = list(next(iter(scored.values())).values())
     prior = prior_of(arguments.training, sorted({sample.details["kind"] for sample in samples}))
     columns = {"prior": [prior_score(prior, sample) for sample in samples]}
@@ -53,6 +69,33 @@ def main() -> None:
                 columns,
                 lambda s, b=belongs: b(s) and s.details["form"] != "yes/no",
             )
+
+
+def asked(model: str, folder: Path) -> dict[str, Sample]:
+    """The answers of a model to all short questions about a folder of scenes, scored as the task scores them."""
+    questions = [question for kind in KINDS for question in short_questions(folder / f"{kind}.json")]
+    engine = FusionEngine.from_pretrained(model)
+    samples = {}
+    for start in tqdm(range(0, len(questions), BATCH), desc="Asking"):
+        batch = questions[start : start + BATCH]
+        answers = engine.answer([conversation(each.image, each.prompt) for each in batch], max_new_tokens=48)
+        for question, answer in zip(batch, answers, strict=True):
+            verdict = find_task("scenes").score(question, answer.text, None)
+            samples[question.id] = Sample(
+                question.id, question.prompt, answer.text, verdict.parsed, verdict.score, verdict.reason,
+                question.reference, question.details, answer.finish_reason,
+            )  # fmt: skip
+    return samples
+
+
+def short_questions(file: Path) -> Iterator[Question]:
+    for sample in read_llava(file):
+        for number, turn in enumerate(sample.turns):
+            if turn.question.endswith(WORD):
+                form = "yes/no" if turn.answer in ("yes", "no") else "number" if turn.answer.isdigit() else "words"
+                details = {"kind": file.stem, "form": form}
+                name = f"{sample.id}-q{number}"
+                yield Question(name, turn.question, sample.image, str(sample.image), turn.answer, details)
 
 
 def prior_of(training: Path, kinds: Sequence[str]) -> Prior:
