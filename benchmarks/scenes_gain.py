@@ -10,7 +10,7 @@ seed whose combinations of shape and colour are those of training.
     python benchmarks/scenes_gain.py data/scenes_train data/scenes_other --ask runs/scenes/model
 
 The prior gives the answer that was most frequent in the training scenes to questions of the same kind that begin with
-the same two words; it sees no image. Of the questions about text, those that ask to read are counted again.
+the same two words; it sees no image. The first line of a kind holds all its questions, the lines below parts of them.
 """
 
 import argparse
@@ -31,14 +31,36 @@ from fusionvl.eval.task import Question, Sample
 
 KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
 BATCH = 64
-READING = re.compile(r"^(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
+READING = re.compile(r"(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
+LISTING = re.compile(r"(?:which colors|list the|what colors)", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
-GROUPS: dict[str, Callable[[Sample], bool]] = {
-    "colour": lambda sample: sample.details["kind"] == "SynthColor",
-    "count": lambda sample: sample.details["kind"] == "SynthCount",
-    "spatial": lambda sample: sample.details["kind"] == "SynthSpatial",
-    "text": lambda sample: sample.details["kind"] == "SynthText",
-    "text to be read": lambda sample: sample.details["kind"] == "SynthText" and bool(READING.match(sample.prompt)),
+Belongs = Callable[[Sample], bool]
+
+
+def of_kind(kind: str) -> Belongs:
+    return lambda sample: sample.details["kind"] == kind
+
+
+def open_of(kind: str, opening: re.Pattern[str] | None = None, *, other: bool = False) -> Belongs:
+    """The questions of a kind that are not for yes or no, and begin in a certain way, or in any other."""
+    return lambda sample: (
+        sample.details["kind"] == kind
+        and sample.details["form"] != "yes/no"
+        and (opening is None or bool(opening.match(sample.prompt)) != other)
+    )
+
+
+GROUPS: dict[str, Belongs] = {
+    "colour": of_kind("SynthColor"),
+    "colour: all in the picture": open_of("SynthColor", LISTING),
+    "colour: of one thing": open_of("SynthColor", LISTING, other=True),
+    "count": of_kind("SynthCount"),
+    "count: but yes or no": open_of("SynthCount"),
+    "spatial": of_kind("SynthSpatial"),
+    "spatial: but yes or no": open_of("SynthSpatial"),
+    "text": of_kind("SynthText"),
+    "text: to be read": open_of("SynthText", READING),
+    "text: colours and numbers of signs": open_of("SynthText", READING, other=True),
 }
 
 
@@ -61,14 +83,7 @@ def main() -> None:
     print("| questions | number | " + " | ".join(columns) + " |")
     print("|---|---|" + "---|" * len(columns))
     for group, belongs in GROUPS.items():
-        report(f"{group}, all", samples, columns, belongs)
-        if group != "text to be read":
-            report(
-                f"{group}, but yes or no",
-                samples,
-                columns,
-                lambda s, b=belongs: b(s) and s.details["form"] != "yes/no",
-            )
+        report(group, samples, columns, belongs)
 
 
 def asked(model: str, folder: Path) -> dict[str, Sample]:
@@ -119,9 +134,7 @@ def opening(question: str) -> str:
     return " ".join(question.split()[:2]).casefold()
 
 
-def report(
-    name: str, samples: Sequence[Sample], columns: dict[str, list[float]], belongs: Callable[[Sample], bool]
-) -> None:
+def report(name: str, samples: Sequence[Sample], columns: dict[str, list[float]], belongs: Belongs) -> None:
     chosen = [number for number, sample in enumerate(samples) if belongs(sample)]
     shares = (sum(scores[number] for number in chosen) / len(chosen) for scores in columns.values())
     print(f"| {name} | {len(chosen)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
