@@ -58,6 +58,6 @@ wheel: $(VENV)/.stamp-dev ## build dist/*.tar.gz, and from it dist/*.whl
 wheel-check: wheel ## install the wheel alone, outside the repository, and ask it a question
 	PYTHON="$(PYTHON)" scripts/check_wheel.sh dist/fusionvl-*.whl
 
-clean: ## remove .venv, builds and caches
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+clean: ## remove the environments, builds and caches
+	rm -rf $(VENV) .venv-lmms build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -80,6 +80,12 @@ PRESETS = {
         decoder_layers=6, vocabulary=512,
         interaction_layers=3, interaction_stride=2, interaction_heads=4, num_latents=16,
     ),
+    "small": Geometry(
+        vision_width=128, vision_mlp=512, vision_heads=4, vision_layers=5, image_size=48, patch_size=8,
+        decoder="llama", decoder_width=576, decoder_mlp=1536, decoder_heads=9, decoder_key_value_heads=3,
+        decoder_layers=30, vocabulary=49152,
+        interaction_layers=10, interaction_stride=3, interaction_heads=16, num_latents=16,
+    ),
     "8b": Geometry(**_SO400M, **_LLAMA_8B, **_RELEASED),
     "3b": Geometry(**_SO400M, **_PHI_3B, **_RELEASED),
     "x-8b": Geometry(**_GIANT_OPT, **_LLAMA_8B, **_RELEASED),

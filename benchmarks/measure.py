@@ -48,14 +48,15 @@ class Stages:
 class TokenClock(BaseStreamer):
     """Notes when each new token has reached the CPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.times: list[float] = []
+        self._clock = clock
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
         """Called by `generate` with the prompt first, then with each token."""
         if self._prompt_seen:
-            self.times.append(time.perf_counter())
+            self.times.append(self._clock())
         self._prompt_seen = True
 
     def end(self) -> None:

@@ -14,27 +14,34 @@ from subjects import MODES
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def speed_options(description: str, early_guidance: str, early_guidance_help: str) -> argparse.ArgumentParser:
-    """Options of every speed benchmark; `early_guidance` is the default of that option."""
+def model_options(description: str, preset: str, early_guidance: str, help_text: str) -> argparse.ArgumentParser:
+    """Options of every benchmark of a model; `preset` and `early_guidance` are the defaults of these options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--preset", choices=PRESETS, default="mid", help="model sizes; the flags below change single ones")
-    add("--early-guidance", choices=MODES, default=early_guidance, help=early_guidance_help)
+    add("--preset", choices=PRESETS, default=preset, help="model sizes; the flags below change single ones")
+    add("--early-guidance", choices=MODES, default=early_guidance, help=help_text)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
     add("--dtype", choices=DTYPES, help="of matrix products; default: float32 on a CPU, bfloat16 on a GPU")
     add("--attention", default="sdpa", help="transformers' attention implementation: sdpa or eager")
     add("--threads", type=int, default=0, help="CPU threads; 0 leaves the choice to torch")
     add("--repeats", type=int, default=3, help="rounds, after a warm-up of each subject")
-    add("--compare-attention", action="store_true",
-        help="time eager against sdpa attention in float32 and in bfloat16, too")  # fmt: skip
     add("--json", type=Path, help="file for all results")
-    add("--memory-of", nargs="+",
-        help="print only the peak memory of these subjects; the benchmark calls itself with it")  # fmt: skip
     sizes = parser.add_argument_group("sizes")
     for field in dataclasses.fields(Geometry):
         sizes.add_argument(f"--{field.name.replace('_', '-')}", type=field.type, help="default: as in the preset")
+    return parser
+
+
+def speed_options(description: str, early_guidance: str, early_guidance_help: str) -> argparse.ArgumentParser:
+    """Options of the benchmarks that compare a model with others; `early_guidance` is the default of that option."""
+    parser = model_options(description, "mid", early_guidance, early_guidance_help)
+    add = parser.add_argument
+    add("--compare-attention", action="store_true",
+        help="time eager against sdpa attention in float32 and in bfloat16, too")  # fmt: skip
+    add("--memory-of", nargs="+",
+        help="print only the peak memory of these subjects; the benchmark calls itself with it")  # fmt: skip
     return parser
 
 

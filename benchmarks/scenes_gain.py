@@ -19,15 +19,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from fusionvl.eval.sample_file import SAMPLES, read_samples
-from fusionvl.eval.tasks.questions import WORD
-from fusionvl.eval.tasks.registry import find_task
 from tqdm import tqdm
 
 from fusionvl.data.llava import read_llava
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import conversation
+from fusionvl.eval.sample_file import SAMPLES, read_samples
 from fusionvl.eval.task import Question, Sample
+from fusionvl.eval.tasks.questions import WORD
+from fusionvl.eval.tasks.registry import find_task
 
 KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
 BATCH = 64

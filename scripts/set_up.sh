@@ -3,14 +3,14 @@
 #
 #     scripts/set_up.sh VENV WHAT...        e.g.  scripts/set_up.sh .venv -e '.[dev]'
 #
-# WHAT goes to `pip install` as it is. PYTHON names the interpreter (default: python3).
+# WHAT goes to `pip install` as it is. PYTHON names the interpreter (default: python3), CONSTRAINTS another file of pins.
 # Prints one line per package; the full log is VENV/install.log, shown when the installation fails.
 set -euo pipefail
 
 venv=$1
 shift
 python=${PYTHON:-python3}
-constraints=$(cd "$(dirname "$0")/.." && pwd)/constraints.txt
+constraints=${CONSTRAINTS:-$(cd "$(dirname "$0")/.." && pwd)/constraints.txt}
 
 if ! command -v "$python" >/dev/null; then
     echo "error: '$python' not found. Install Python 3.11 or later, or name one: make PYTHON=/path/to/python3 ..." >&2

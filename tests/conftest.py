@@ -162,6 +162,7 @@ class Tiny:
     """The factories, under one name."""
 
     families = tuple(FAMILIES)
+    decoders = FAMILIES
     config = staticmethod(tiny_config)
     model = staticmethod(tiny_model)
     randomise = staticmethod(randomise)

@@ -1,6 +1,7 @@
 """The command line as a user meets it: output, exit codes, one sentence for every mistake."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -133,12 +134,15 @@ def test_a_pickle_is_refused(model_folder, picture, tmp_path, capsys):
     assert "pickle" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["eval", "pope", "--help"], ["--version"]])
 def test_help_loads_no_torch(arguments):
     script = (
         f"import sys; from fusionvl import cli\ntry: cli.main({arguments})\nfinally: assert 'torch' not in sys.modules"
     )
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment
+    )
     assert finished.returncode == 0, finished.stderr
     assert "fusionvl" in finished.stdout
 

@@ -43,3 +43,12 @@ def test_the_quick_start_of_the_readme_works(monkeypatch, capsys):
     assert capsys.readouterr().out.split("\n")[1::2][:2] == ["triangle", "teal"]
     exec(re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1], {})  # the block is part of this repository
     assert capsys.readouterr().out == "triangle\n"
+
+
+def test_the_example_of_the_batching_page_works(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "batching.md").read_text(), re.DOTALL)[1], {})
+    shown = capsys.readouterr().out
+    assert "Piece(text='triangle'" in shown
+    assert "Finish(reason='stop'" in shown
+    assert "\nteal\n" in shown

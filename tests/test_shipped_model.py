@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from fusionvl import FusionEngine
 from fusionvl.data.easy_vqa import load_split, question_samples
 from fusionvl.engine.engine import conversation
-from fusionvl.engine.loading import shipped_model
+from fusionvl.engine.sources import shipped_model
 from fusionvl.train.config import load_recipe
 
 MAX_WEIGHT_BYTES = 12_000_000

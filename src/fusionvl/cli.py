@@ -5,22 +5,24 @@ with one sentence and exit code 2.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusionvl import __version__
+from fusionvl.ablation.commands import add_ablate_command
+from fusionvl.engine.commands import add_explain_command
 from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
+from fusionvl.eval.commands import add_eval_commands, with_action
+from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(with_action(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options) or 0
     except (ValueError, ModuleNotFoundError) as error:
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("image", metavar="IMAGE", nargs="?", help="path of an image file")
     add_engine_options(chat)
     chat.set_defaults(run=_chat)
+
+    add_explain_command(commands.add_parser("explain", help="draw what the model looked at for a question"))
 
     demo = commands.add_parser("demo", help="answer questions about real images with the shipped model")
     demo.set_defaults(run=_demo)
@@ -89,13 +93,9 @@ def _parser() -> argparse.ArgumentParser:
 
     add_synth_commands(commands.add_parser("synth", help="make training data"))
 
-    evaluate = commands.add_parser("eval", help="score a model on a data set")
-    evaluate.add_argument("task", metavar="TASK", choices=["easy-vqa"], help="easy-vqa: the official test questions")
-    evaluate.add_argument("--output", type=Path, default=Path("runs/easy-vqa"), help="folder of the results")
-    evaluate.add_argument("--batch-size", type=positive, default=64)
-    evaluate.add_argument("--limit", type=positive, help="ask only the first N questions")
-    add_engine_options(evaluate, generation=False)
-    evaluate.set_defaults(run=_eval)
+    add_eval_commands(commands.add_parser("eval", help="score a model on benchmarks"))
+    add_serve_command(commands.add_parser("serve", help="answer over HTTP, as OpenAI's API does"))
+    add_ablate_command(commands.add_parser("ablate", help="train with one idea switched off at a time, and compare"))
     return parser
 
 
@@ -164,7 +164,7 @@ def _train(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from fusionvl.data.mixture import open_mixture
     from fusionvl.data.verification import verify_mixture
-    from fusionvl.engine.loading import shipped_model
+    from fusionvl.engine.sources import shipped_model
     from fusionvl.processing.measuring import TokenCounter
 
     mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)
@@ -175,23 +175,6 @@ def _verify(options: argparse.Namespace) -> int:
     print(report.as_text())
     print(f"Written: {options.output / 'report.json'}, {options.output / 'lengths.png'}")
     return 1 if report.corrupt else 0
-
-
-def _eval(options: argparse.Namespace) -> None:
-    from fusionvl.eval.easy_vqa import score_easy_vqa
-
-    start = time.monotonic()
-    score = score_easy_vqa(
-        engine_from(options),
-        options.output,
-        batch_size=options.batch_size,
-        num_latents=options.num_latents,
-        limit=options.limit,
-    )
-    for kind, (correct, asked) in score.correct_by_kind.items():
-        print(f"{kind:<8}{correct:>6} of {asked:>6}  {correct / asked:.2%}")
-    print(f"{'all':<8}{score.correct:>6} of {score.questions:>6}  {score.accuracy:.2%}")
-    print(json.dumps({"seconds": round(time.monotonic() - start, 1), "results": str(options.output)}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One tiny run of a speed benchmark, as somebody would start it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,13 @@ def run_script():
     """Run a benchmark with arguments."""
 
     def run(name, *arguments):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.run(
-            [sys.executable, str(SCRIPTS / name), *arguments], capture_output=True, text=True, check=False
+            [sys.executable, str(SCRIPTS / name), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
         )
 
     return run

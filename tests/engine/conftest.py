@@ -12,7 +12,9 @@ from fusionvl.train.scratch import build_from_scratch
 QUESTIONS = ["What colour is the circle?", "How many cups are there?", "Is there a blue shape in the image?"]
 
 
-def build(tiny: Any, cache_bytes: int = 2**24, **fusion: Any) -> FusionEngine:
+def build(
+    tiny: Any, family: str = "llama", cache_bytes: int = 2**24, decoder: dict[str, Any] | None = None, **fusion: Any
+) -> FusionEngine:
     spec = ModelFromScratch(
         vision={
             "hidden_size": 16,
@@ -23,13 +25,14 @@ def build(tiny: Any, cache_bytes: int = 2**24, **fusion: Any) -> FusionEngine:
             "patch_size": 4,
         },
         decoder={
-            "model_type": "llama",
             "hidden_size": 32,
             "intermediate_size": 48,
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 256,
+            **tiny.decoders[family],
+            **(decoder or {}),
         },
         fusion={"num_interaction_layers": 2, "interaction_stride": 2, "interaction_heads": 4, **fusion},
         vocab_size=320,
@@ -40,7 +43,7 @@ def build(tiny: Any, cache_bytes: int = 2**24, **fusion: Any) -> FusionEngine:
 
 @pytest.fixture
 def make_engine(tiny):
-    """Builds an engine; `FusionConfig` fields and `cache_bytes` may be given."""
+    """Builds an engine; `family`, `FusionConfig` fields, `decoder` fields and `cache_bytes` may be given."""
     return lambda **options: build(tiny, **options)
 
 

@@ -30,9 +30,17 @@ class TestAnswers:
         assert text
         assert text == answer.text == streamed.strip()
 
-    @pytest.mark.parametrize("early_guidance", ["masked", "released"])
-    def test_equals_the_model_without_any_cache(self, make_engine, picture, early_guidance):
-        engine = make_engine(early_guidance=early_guidance)
+    @pytest.mark.parametrize(
+        "fusion",
+        [
+            {"early_guidance": "masked"},
+            {"early_guidance": "released"},
+            {"tile_tokens": True},
+            {"tile_tokens": True, "num_interaction_layers": 0, "use_guidance": False},
+        ],
+    )
+    def test_equals_the_model_without_any_cache(self, make_engine, picture, fusion):
+        engine = make_engine(**fusion)
         inputs = engine.processor.apply_chat_template(
             conversation(picture, QUESTION), tokenize=True, return_dict=True, add_generation_prompt=True
         )

@@ -288,7 +288,7 @@ class TestAblations:
             images = small.model.encode_images(pixels)
             assert torch.equal(images.patches, plain.model.encode_images(pixels).patches)
             assert images.global_map.shape == (1, 12, 12, 32)
-            tokens = small.model.image_tokens(images.patches)
+            tokens = small.model.image_tokens(images)
         grid = images.patches.view(6, 6, 32)
         for row in range(4):
             for column in range(4):
@@ -302,6 +302,35 @@ class TestAblations:
         a, b = run(small, batch), run(plain, whole)
         assert difference(a.vision_mapping_loss, b.vision_mapping_loss) < 1e-6, "compared before the interpolation"
         assert difference(a.lm_loss, b.lm_loss) > 1e-4
+
+    @pytest.mark.parametrize("interactions", [0, 2])
+    def test_tile_tokens_reach_the_decoder(self, tiny, interactions):
+        """The way of LLaVA-NeXT: base view, then the map row by row, all of it in the decoder's input."""
+        model = tiny.model(tile_tokens=True, num_interaction_layers=interactions)
+        assert model.config.num_image_tokens == 5 * 36
+        batch = tiny.batch([tiny.row(0, num_image_tokens=180, num_latents=4 if interactions else 0)])
+        given = {}
+        model.model.language_model.register_forward_pre_hook(
+            lambda _, args, kwargs: given.update(kwargs), with_kwargs=True
+        )
+        logits = run(model, batch).logits
+        images = batch["mm_token_type_ids"][0] == 1
+        with torch.no_grad():
+            patches = model.model.encode_images(
+                batch["pixel_values"], batch["guide_input_ids"], batch["guide_attention_mask"]
+            ).patches
+            global_map = model.get_global_features(batch["pixel_values"])
+        assert difference(given["inputs_embeds"][0, images][:36], patches[0]) < 1e-6
+        assert difference(given["inputs_embeds"][0, images][36:], global_map[0].reshape(144, 32)) < 1e-6
+        batch["pixel_values"] = batch["pixel_values"].clone()
+        batch["pixel_values"][:, 3] *= -1  # the bottom right tile alone
+        assert difference(run(model, batch).logits, logits) > 1e-2
+
+    def test_without_tile_tokens_and_latents_the_tiles_are_irrelevant(self, tiny):
+        model, batch = tiny.model(num_interaction_layers=0), tiny.batch([tiny.row(0, num_latents=0)])
+        logits = run(model, batch).logits
+        batch["pixel_values"][:, :4] *= -1
+        assert torch.equal(run(model, batch).logits, logits)
 
     def test_early_guidance_makes_a_difference(self, tiny):
         batch = tiny.batch([tiny.row(0)])
@@ -446,6 +475,7 @@ class TestRefusals:
             ({"num_interaction_layers": 3}, r"decoder layers \[0, 2, 4\], but there are only 4"),
             ({"vision": {"num_hidden_layers": 2}}, "at least 3 layers, not 2"),
             ({"vision": {"patch_size": 25}}, "holds no patch"),
+            ({"tile_tokens": True, "image_token_grid": 4}, "image_token_grid = 4 fewer"),
         ],
     )
     def test_geometries_that_cannot_be_built(self, tiny, fusion, message):

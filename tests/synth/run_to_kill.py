@@ -14,6 +14,7 @@ from fusionvl.synth.fuse import Fuse, FuseSettings
 from fusionvl.synth.plan import Plan
 from fusionvl.synth.progress import Price, Progress, Tally
 from fusionvl.synth.runner import Runner
+from fusionvl.synth.supervision import Supervisor
 
 PLAN = Plan("test", "train", 0, {"SynthColor": 70, "ConvLong": 50}, shard_size=40)
 
@@ -42,6 +43,6 @@ if __name__ == "__main__":
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     steps = [Slow(folder, "description"), Slow(folder, "finish_reason")]
     runner = Runner(
-        folder, PLAN, steps, fuse=Fuse(FuseSettings()), progress=Progress(120, Tally(), shown=False), concurrency=8
+        folder, PLAN, steps, watch=Supervisor(Progress(120, Tally(), shown=False), Fuse(FuseSettings())), concurrency=8
     )
     asyncio.run(runner.run(range(PLAN.shards)))

@@ -1,5 +1,8 @@
+import errno
 import json
+import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,7 +11,7 @@ from PIL import Image
 from small_scenes import make_small_scene
 
 from fusionvl.cli import main
-from fusionvl.synth import run
+from fusionvl.synth import run, text_endpoint
 from fusionvl.synth.journal import Journal
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.manifest import MANIFEST, read_manifest
@@ -80,6 +83,85 @@ def test_other_rows_or_settings_are_refused(recipe, tmp_path, capsys):
     (tmp_path / "other" / "thesis.txt").touch()
     assert synth_run(recipe(), tmp_path / "other") == 2
     assert f"holds other files and no {MANIFEST}" in capsys.readouterr().err
+
+
+def test_a_process_that_was_killed_at_the_manifest_keeps_nobody_from_the_folder(recipe, tmp_path):
+    """Nor does one that is writing it at this moment: array jobs all begin at once."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / f"{MANIFEST}.123.unfinished").write_text("{")
+    assert synth_run(recipe(), folder) == 0
+    assert len(list(finished_rows(folder))) == 11
+
+
+def test_a_key_that_expires_stops_the_run_and_nothing_is_asked_twice(recipe, tmp_path, capsys):
+    with serving(["good"] * 5 + [(401, {})]) as server:
+        path = recipe(questions={"kind": "endpoint", "model": "m", "base_urls": [server.url]}, concurrency=1)
+        assert synth_run(path, tmp_path / "run") == 2
+        assert "refuses the key" in capsys.readouterr().err
+        assert synth_run(path, tmp_path / "run") == 0
+        assert len(server.requests) == 11 + 1
+    assert {row.status for row in finished_rows(tmp_path / "run")} == {"ok"}
+
+
+def test_an_endpoint_that_does_all_it_can_wrong_loses_no_row(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(text_endpoint, "_FIRST_PAUSE", 0.01)
+    troubles = [(500, {}), (429, {"Retry-After": "0"}), (429, {}), "close mid-stream", "broken body", "empty choice"]
+    draw = random.Random()
+    script = [draw.choice([*troubles, "no choice", "hang", "Sure!", "good"]) for _ in range(20)]
+    with serving([*script, (400, {})]) as server:
+        asking = {"kind": "endpoint", "model": "m", "base_urls": [server.url], "timeout": 0.5, "retries": 2}
+        path = recipe(questions=asking, fuse={"max_errors": 1.0, "max_rejected": 1.0})
+        assert synth_run(path, tmp_path / "run") == 0
+        first = {row.id: row for row in finished_rows(tmp_path / "run")}
+        assert len(first) == 11
+        assert all(row.reason for row in first.values() if row.status != "ok")
+        server.script.clear()
+        assert synth_run(path, tmp_path / "run", "--retry-errors") == 0
+    again = {row.id: row for row in finished_rows(tmp_path / "run")}
+    assert list(again) == list(first)
+    assert all(again[name] == row for name, row in first.items() if row.status != "error")
+    assert all(again[name].status == "ok" for name, row in first.items() if row.status == "error")
+
+
+def test_a_disk_that_is_full_when_an_image_is_written(recipe, tmp_path, capsys, monkeypatch):
+    """The third image is cut off half way, as on a full disk."""
+    whole, calls = Path.write_bytes, []
+
+    def write(path, content):
+        calls.append(path)
+        if len(calls) == 3:
+            whole(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    folder = tmp_path / "run"
+    assert synth_run(recipe(concurrency=1), folder) == 2
+    assert "No space left on device. Nothing is lost: free the disk and run again" in capsys.readouterr().err
+    assert not list(folder.rglob("*.unfinished"))
+    assert len(list(folder.rglob("*.jpg"))) == 2
+    assert synth_run(recipe(concurrency=1), folder) == 0
+    assert len(calls) == 3 + 9  # the two that were kept are not drawn again
+    for row in finished_rows(folder):
+        with Image.open(folder / row.image) as image:
+            image.load()
+
+
+def test_a_disk_that_is_full_when_a_shard_is_finished(recipe, tmp_path, capsys, monkeypatch):
+    import pyarrow.parquet
+
+    def write(_table, path):
+        Path(path).write_bytes(b"PAR1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyarrow.parquet, "write_table", write)
+        assert synth_run(recipe(), tmp_path / "run") == 2
+    assert "free the disk and run again" in capsys.readouterr().err
+    assert not list((tmp_path / "run").rglob("*.parquet*"))
+    assert synth_run(recipe(), tmp_path / "run") == 0
+    assert len(list(finished_rows(tmp_path / "run"))) == 11
 
 
 def test_a_language_model_asks_about_scenes(recipe, tmp_path, capsys):

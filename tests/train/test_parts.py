@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, SiglipConfig, SiglipModel, SiglipVisionModel
 
 from fusionvl.data.extras import locate
-from fusionvl.engine.loading import shipped_model
+from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.train.config import ModelFromCheckpoint, ModelFromParts
 from fusionvl.train.parts import build_from_parts

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 import fusionvl
-from fusionvl.train.run_folder import PACKAGES, claim, commit_of
+from fusionvl.data.provenance import commit_of
+from fusionvl.train.run_folder import PACKAGES, claim
 
 
 def git(folder, *arguments):

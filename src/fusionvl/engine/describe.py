@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from fusionvl.engine.loading import load_config, shipped_model
+from fusionvl.engine.loading import load_config
+from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 
 

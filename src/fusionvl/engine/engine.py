@@ -5,7 +5,7 @@ streams answers. Several threads may use one engine. Knows no HTTP, no data sets
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,8 @@ import torch
 from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
 
 from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
-from fusionvl.engine.loading import load_model, load_processor, shipped_model
+from fusionvl.engine.loading import load_model, load_processor
+from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.model.vision_encoder import PatchStates
 from fusionvl.processing import FusionProcessor
@@ -125,10 +126,10 @@ class FusionEngine:
             ValueError: When an image or a conversation cannot be used, or does not fit the context; with the reason.
         """
         _refuse(generation, "streamer", "return_dict_in_generate")
-        inputs = self._encode(conversations, num_latents)
+        inputs = self.encode(conversations, num_latents)
         with torch.inference_mode():
             sequences = self.model.generate(
-                **self._with_features(inputs), max_new_tokens=self._room(inputs, max_new_tokens), **generation
+                **self.with_features(inputs), max_new_tokens=self.room(inputs, max_new_tokens), **generation
             )
         prompt_length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(1).tolist()
@@ -159,13 +160,13 @@ class FusionEngine:
             ValueError: As `answer`, before the first piece.
         """
         _refuse(generation, "streamer", "return_dict_in_generate", "num_beams", "num_return_sequences")
-        inputs = self._encode([messages], num_latents)
+        inputs = self.encode([messages], num_latents)
         streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         stop = _StopEvent()
         failure: list[Exception] = []
         settings = {
-            **self._with_features(inputs),
-            "max_new_tokens": self._room(inputs, max_new_tokens),
+            **self.with_features(inputs),
+            "max_new_tokens": self.room(inputs, max_new_tokens),
             "streamer": streamer,
             "stopping_criteria": [*generation.pop("stopping_criteria", ()), stop],
             **generation,
@@ -181,7 +182,12 @@ class FusionEngine:
 
         return _pieces(threading.Thread(target=work, daemon=True), streamer, stop, failure)
 
-    def _encode(self, conversations: Sequence[Conversation], num_latents: int | None) -> BatchFeature:
+    def encode(self, conversations: Sequence[Conversation], num_latents: int | None) -> BatchFeature:
+        """What the processor makes of conversations whose answers are to be generated, padded on the left.
+
+        Raises:
+            ValueError: As `answer`.
+        """
         latents = {} if num_latents is None else {"num_latents": num_latents}
         return self.processor.apply_chat_template(
             list(conversations),
@@ -191,13 +197,22 @@ class FusionEngine:
             processor_kwargs={"padding_side": "left", **latents},
         )
 
-    def _with_features(self, inputs: BatchFeature) -> dict[str, Any]:
-        """The batch on the model's device, with what is already known about its images."""
+    def with_features(
+        self, inputs: BatchFeature, compute: Callable[[torch.Tensor], ImageFeatures] | None = None
+    ) -> dict[str, Any]:
+        """The batch on the model's device, with its images' features: remembered, or computed and remembered.
+
+        Args:
+            inputs: From `encode`.
+            compute: What computes the features of an image that is not known yet; None: `image_features`.
+        """
         settings: dict[str, Any] = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         if "pixel_values" not in inputs:
             return settings
         with torch.inference_mode():
-            features = [self.cache.get(pixels, self._image_features) for pixels in inputs["pixel_values"].split(1)]
+            features = [
+                self.cache.get(pixels, compute or self.image_features) for pixels in inputs["pixel_values"].split(1)
+            ]
         settings["pixel_values"] = settings["pixel_values"][:, -1:].to(self.model.dtype)
         # The model's configuration decides which features there are: all images have them, or none has.
         if maps := [feature.global_features for feature in features if feature.global_features is not None]:
@@ -206,15 +221,21 @@ class FusionEngine:
             settings["patch_states"] = PatchStates.cat(states)
         return settings
 
-    def _image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+    def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        """What no question changes about images (N, 5, 3, H, W); not cached."""
         config = self.model.config
         pixels = pixel_values.to(self.model.device, self.model.dtype)
         return ImageFeatures(
-            self.model.get_global_features(pixels) if config.uses_latents else None,
+            self.model.get_global_features(pixels) if config.uses_tiles else None,
             self.model.get_patch_states(pixels) if config.early_guidance == "masked" else None,
         )
 
-    def _room(self, inputs: BatchFeature, max_new_tokens: int) -> int:
+    def room(self, inputs: BatchFeature, max_new_tokens: int) -> int:
+        """How many of `max_new_tokens` the decoder's context holds beside the longest prompt.
+
+        Raises:
+            ValueError: When it holds none, with the counts.
+        """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         context = self.model.config.text_config.max_position_embeddings

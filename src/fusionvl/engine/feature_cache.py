@@ -20,7 +20,7 @@ class ImageFeatures:
     """Features of one image that no question changes.
 
     Attributes:
-        global_features: (1, 2g, 2g, D) from `FusionModel.get_global_features`, None for a model without latents.
+        global_features: (1, 2g, 2g, D) from `FusionModel.get_global_features`, None for a model that needs no tiles.
         patch_states: From `FusionModel.get_patch_states`, None for a model whose patches see the guide from the start.
     """
 

@@ -36,12 +36,16 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be at least 0, not {self.temperature}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number of at least 0, not {self.temperature}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if self.top_logprobs is not None and self.top_logprobs < 0:
             raise ValueError(f"top_logprobs must be at least 0, not {self.top_logprobs}")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number of 64 bits, not {self.seed}")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop must be texts of at least one character each, not {self.stop!r}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Finish:
         answer_tokens: Tokens generated.
         image_was_cached: Whether the picture's features were known already.
         queue_seconds: From submission to prefill.
-        first_token_seconds: From submission to the first token.
+        first_token_seconds: From submission to the first token; None when it was cancelled before there was one.
         total_seconds: From submission to this event.
     """
 
@@ -93,7 +97,7 @@ class Finish:
     answer_tokens: int
     image_was_cached: bool
     queue_seconds: float
-    first_token_seconds: float
+    first_token_seconds: float | None
     total_seconds: float
 
 
@@ -104,10 +108,12 @@ class Failure:
     Attributes:
         message: One sentence for the user.
         is_users: Whether the request was at fault (a `ValueError`), and not the model or the machine.
+        is_late: Whether its deadline passed.
     """
 
     message: str
     is_users: bool
+    is_late: bool = False
 
 
 Event = Piece | Finish | Failure

@@ -5,21 +5,16 @@ Knows both layouts through the rooms to its left; knows no questions.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig
 
+from fusionvl.engine.sources import check_source
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
-
-
-def shipped_model() -> Path:
-    """The folder of the model that comes with the package."""
-    return Path(str(resources.files("fusionvl") / "assets" / "nano"))
 
 
 def load_config(source: str) -> FusionConfig:
@@ -68,9 +63,7 @@ def load_model(
 @contextmanager
 def in_one_sentence(source: str) -> Iterator[None]:
     """Turn transformers' and the hub's errors into one that says what to do."""
-    looks_like_folder = source.startswith(("/", ".", "~")) or source.count("/") > 1
-    if looks_like_folder and not Path(source).is_dir():
-        raise ValueError(f"There is no folder {source}")
+    check_source(source)
     try:
         yield
     except OSError as error:

@@ -21,7 +21,8 @@ class Question:
         image: A path, bytes or PIL image, or None.
         image_id: Equal for questions about the same image; they are asked next to each other, and share its features.
         reference: What the scorer compares with (an answer, several, a letter); JSON.
-        details: What the summary or a reader needs besides (category, options, subset); JSON.
+        details: What the summary or a reader needs besides (category, options, subset); JSON. Questions that only
+            count together name their `group`.
     """
 
     id: str
@@ -62,6 +63,8 @@ class Sample:
         reference: The question's.
         details: The question's.
         finish_reason: `stop` or `length`.
+        image_id: The question's. Intervals draw whole images and groups; one that is drawn twice comes with another
+            id, image id and group.
     """
 
     id: str
@@ -73,6 +76,7 @@ class Sample:
     reference: Any
     details: Mapping[str, Any]
     finish_reason: str
+    image_id: str = ""
 
 
 Judge = Callable[[str], str]
@@ -94,6 +98,7 @@ class Task:
         headline: The metric of the summary that is shown first and compared.
         max_new_tokens: Bound on an answer; decoding is greedy.
         needs_judge: Whether `score` needs a judge.
+        judge_prompt_version: Of the words the judge is asked with; it is recorded beside the scores.
     """
 
     name: str
@@ -105,3 +110,4 @@ class Task:
     headline: str
     max_new_tokens: int = 32
     needs_judge: bool = False
+    judge_prompt_version: str = ""

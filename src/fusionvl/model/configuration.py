@@ -12,6 +12,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 EarlyGuidance = Literal["masked", "released"]
 MappingTargets = Literal["live", "detached"]
+VIEWS_PER_IMAGE = 5  # four tiles and the base view
 
 
 @strict
@@ -34,6 +35,8 @@ class FusionConfig(PreTrainedConfig):
         interaction_norm_eps: Epsilon of the interaction layers' LayerNorms.
         window_size: Side of the square window of the global map that one latent token looks at.
         image_token_grid: Side of the grid the image tokens are interpolated to (FUSION-L: 16), or None: as encoded.
+        tile_tokens: Whether the features of the four tiles are image tokens, too, behind those of the base view: the
+            way of LLaVA-NeXT, for comparison. FUSION is without.
         mapping_loss_weight: Weight of the dual-supervised mapping loss (the paper's lambda).
         mapping_targets: Whether gradients flow into the embeddings that the mapping loss compares with (`live`, as
             released) or not (`detached`, safer from scratch).
@@ -62,6 +65,7 @@ class FusionConfig(PreTrainedConfig):
     interaction_norm_eps: float = 1e-5
     window_size: int = 3
     image_token_grid: int | None = None
+    tile_tokens: bool = False
     mapping_loss_weight: float = 0.1
     mapping_targets: MappingTargets = "detached"
     tie_word_embeddings: bool = False
@@ -87,6 +91,11 @@ class FusionConfig(PreTrainedConfig):
         if self.patch_grid < 1:
             raise ValueError(
                 f"A view of {self.vision_config.image_size} px holds no patch of {self.vision_config.patch_size} px"
+            )
+        if self.tile_tokens and self.image_token_grid is not None:
+            raise ValueError(
+                f"tile_tokens feeds every patch to the decoder, image_token_grid = {self.image_token_grid} fewer: "
+                f"choose one of them"
             )
         self._check_interaction_layers()
 
@@ -122,7 +131,13 @@ class FusionConfig(PreTrainedConfig):
     @property
     def num_image_tokens(self) -> int:
         """Image tokens a picture takes in the decoder's input."""
-        return (self.image_token_grid or self.patch_grid) ** 2
+        views = VIEWS_PER_IMAGE if self.tile_tokens else 1
+        return views * (self.image_token_grid or self.patch_grid) ** 2
+
+    @property
+    def uses_tiles(self) -> bool:
+        """Whether the features of the tiles are needed: by latent tokens, or as image tokens."""
+        return self.uses_latents or self.tile_tokens
 
     @property
     def uses_latents(self) -> bool:

@@ -45,6 +45,21 @@ def pool_windows(global_map: torch.Tensor, side: int, window_size: int) -> torch
 
 
 @dataclass(frozen=True)
+class InteractionRecord:
+    """What one interaction layer did in one forward pass.
+
+    Attributes:
+        attention: (Q, L, heads, w * w) each latent token's attention over its window; sums to 1 over the window.
+        update_norm: (Q, L) length of what was added to each latent token.
+        latent_norm: (Q, L) length of each latent token before that.
+    """
+
+    attention: torch.Tensor
+    update_norm: torch.Tensor
+    latent_norm: torch.Tensor
+
+
+@dataclass(frozen=True)
 class InteractionContext:
     """What the interaction layers of one forward pass need; travels as a call argument, never on a module.
 
@@ -53,12 +68,14 @@ class InteractionContext:
         image_of_question: (Q,) the image each question looks at.
         latent_positions: (Q, L) positions of the latent tokens in the flattened (B * S) sequence.
         question_ends: (Q,) positions of the question ends in the flattened sequence.
+        records: The caller's list, which every interaction layer appends to in their order; None: nothing is kept.
     """
 
     windows: torch.Tensor
     image_of_question: torch.Tensor
     latent_positions: torch.Tensor
     question_ends: torch.Tensor
+    records: list[InteractionRecord] | None = None
 
 
 class WindowAttention(nn.Module):
@@ -85,12 +102,18 @@ class WindowAttention(nn.Module):
     def _split_heads(self, features: torch.Tensor) -> torch.Tensor:
         return features.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
 
-    def forward(self, latents: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Attend from (Q, L, D) latents to keys and values (Q, L, heads, w * w, head width); returns (Q, L, D)."""
+    def forward(
+        self, latents: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attend from (Q, L, D) latents to keys and values (Q, L, heads, w * w, head width).
+
+        Returns:
+            What was gathered, (Q, L, D), and the weights, (Q, L, heads, 1, w * w).
+        """
         queries = self.q_proj(self.q_norm(latents)).unflatten(-1, (self.num_heads, -1)).unsqueeze(-2)
         scores = queries @ keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-        return self.o_proj((weights @ values).flatten(-3))
+        return self.o_proj((weights @ values).flatten(-3)), weights
 
 
 class ZeroInitialisedLinear(nn.Linear):
@@ -125,15 +148,19 @@ class InteractionLayer(GradientCheckpointingLayer):
         question_ends = flat[context.question_ends].unsqueeze(1).expand_as(latents)
         # Windows belong to images, not to questions: project once per image, then share among its questions.
         keys, values = self.attention.project_windows(self.context_proj(context.windows))
-        update = self._gather_evidence(
+        update, weights = self._gather_evidence(
             latents, question_ends, keys[context.image_of_question], values[context.image_of_question]
         )
+        if context.records is not None:
+            norms = (torch.linalg.vector_norm(vectors.detach().float(), dim=-1) for vectors in (update, latents))
+            context.records.append(InteractionRecord(weights.detach().squeeze(-2), *norms))
         updated = flat.index_add(0, context.latent_positions.flatten(), update.flatten(0, 1).to(flat.dtype))
         return updated.view_as(hidden_states)
 
     def _gather_evidence(
         self, latents: torch.Tensor, question_ends: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         query = self.input_proj(torch.cat([question_ends, latents], dim=-1))
-        query = self.norm(query + self.attention(query, keys, values))
-        return self.fc2(nn.functional.gelu(self.fc1(query)))
+        gathered, weights = self.attention(query, keys, values)
+        query = self.norm(query + gathered)
+        return self.fc2(nn.functional.gelu(self.fc1(query))), weights

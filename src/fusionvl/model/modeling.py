@@ -24,6 +24,7 @@ from fusionvl.model.generation import FusionGenerationMixin
 from fusionvl.model.interaction import (
     InteractionContext,
     InteractionLayer,
+    InteractionRecord,
     ZeroInitialisedLinear,
     pool_latents,
     pool_windows,
@@ -44,7 +45,7 @@ class EncodedImages:
         patches: (N, g * g, D) guided features of the base view, before any FUSION-L interpolation.
         guide_embeddings: (N, G, D) the decoder's embeddings of the guide text, None without guidance.
         guide: (N, G, D) the same tokens after their way through the encoder, None without guidance.
-        global_map: (N, 2g, 2g, D) features of the tiles, None when the prompt holds no latent tokens.
+        global_map: (N, 2g, 2g, D) features of the tiles, None where neither latent nor image tokens need them.
     """
 
     patch_embeddings: torch.Tensor
@@ -188,7 +189,7 @@ class FusionModel(FusionPreTrainedModel):
             guide_attention_mask: (N, G).
             global_features: (N, 2g, 2g, D) from `get_global_features`.
             patch_states: From `get_patch_states`.
-            with_global_map: Whether latent tokens will look at the images.
+            with_global_map: Whether the features of the tiles are needed.
 
         Raises:
             ValueError: When guides or features are not of as many images as `pixel_values`.
@@ -231,8 +232,15 @@ class FusionModel(FusionPreTrainedModel):
         reconstructed = self.text_to_vision(images.patches)
         return text_loss, cosine_mapping_loss(reconstructed, images.patch_embeddings, None, detach)
 
-    def image_tokens(self, patches: torch.Tensor) -> torch.Tensor:
-        """Turn (N, g * g, D) patch features into image tokens; FUSION-L interpolates them to a smaller grid."""
+    def image_tokens(self, images: EncodedImages) -> torch.Tensor:
+        """Turn features into image tokens (N, T, D).
+
+        They are the patches of the base view; FUSION-L interpolates these to a smaller grid, `tile_tokens` appends
+        the global map row by row.
+        """
+        patches = images.patches
+        if self.config.tile_tokens and images.global_map is not None:
+            return torch.cat([patches, images.global_map.flatten(1, 2).to(patches.dtype)], dim=1)
         if self.config.image_token_grid is None:
             return patches
         side, grid = self.config.patch_grid, self.config.image_token_grid
@@ -253,6 +261,7 @@ class FusionModel(FusionPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         with_mapping_losses: bool = False,
+        interaction_records: list[InteractionRecord] | None = None,
         **kwargs: Any,
     ) -> FusionModelOutput:
         """Run the model on what the processor made (see `docs/shapes.md` for every argument).
@@ -269,6 +278,7 @@ class FusionModel(FusionPreTrainedModel):
             position_ids: (B, S); None: consecutive over the real tokens of each row.
             past_key_values: The decoder's cache.
             with_mapping_losses: Whether to compute the mapping losses.
+            interaction_records: A list to which each interaction layer appends what it did; None: nothing is kept.
             **kwargs: Passed to the decoder (`use_cache`, `output_hidden_states`, ...).
 
         Raises:
@@ -287,9 +297,9 @@ class FusionModel(FusionPreTrainedModel):
         if layout is not None and pixel_values is not None:
             images = self.encode_images(
                 pixel_values, guide_input_ids, guide_attention_mask, global_features, patch_states,
-                with_global_map=layout.num_latents > 0,
+                with_global_map=layout.num_latents > 0 or self.config.tile_tokens,
             )  # fmt: skip
-            inputs_embeds, context = self._place_images(inputs_embeds, layout, images)
+            inputs_embeds, context = self._place_images(inputs_embeds, layout, images, interaction_records)
             if with_mapping_losses:
                 text_loss, vision_loss = self.mapping_losses(images, guide_attention_mask)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
@@ -324,14 +334,18 @@ class FusionModel(FusionPreTrainedModel):
         return self.get_input_embeddings()(input_ids)
 
     def _place_images(
-        self, inputs_embeds: torch.Tensor, layout: TokenLayout, images: EncodedImages
+        self,
+        inputs_embeds: torch.Tensor,
+        layout: TokenLayout,
+        images: EncodedImages,
+        records: list[InteractionRecord] | None,
     ) -> tuple[torch.Tensor, InteractionContext | None]:
         """Write image tokens and initial latent tokens over their placeholders; build the interaction context."""
         flat, width = inputs_embeds.flatten(0, 1), inputs_embeds.shape[-1]
-        tokens = self.image_tokens(images.patches).reshape(-1, width).to(flat.dtype)
+        tokens = self.image_tokens(images).reshape(-1, width).to(flat.dtype)
         flat = flat.index_copy(0, layout.image_positions.flatten(), tokens)
         context = None
-        if images.global_map is not None:
+        if layout.num_latents > 0 and images.global_map is not None:
             global_map = images.global_map.to(flat.dtype)
             latents = pool_latents(global_map, layout.latent_side)[layout.image_of_question]
             flat = flat.index_copy(0, layout.latent_positions.flatten(), latents.reshape(-1, width))
@@ -340,6 +354,7 @@ class FusionModel(FusionPreTrainedModel):
                 image_of_question=layout.image_of_question,
                 latent_positions=layout.latent_positions,
                 question_ends=layout.question_ends,
+                records=records,
             )
         return flat.view_as(inputs_embeds), context
 

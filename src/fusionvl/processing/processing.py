@@ -60,6 +60,7 @@ class FusionProcessor(ProcessorMixin):
         chat_template: `llama_3`, `phi_3`, `chatml`, or jinja text that writes the same vision markup.
         num_latents: latent tokens of each question, a perfect square; 0 leaves their markup out.
         image_token_grid: side of the grid of image tokens if not the patch grid (FUSION-L: 16).
+        tile_tokens: whether the patches of the tiles are image tokens, too (LLaVA-NeXT's way).
         patch_size: side of a patch of the vision encoder in pixels.
         window_size: side of the window each latent token looks through.
         image_token, latent_token: placeholders in rendered text.
@@ -82,11 +83,13 @@ class FusionProcessor(ProcessorMixin):
         window_size: int = 3,
         image_token: str = "<image>",
         latent_token: str = "<latent_image>",
+        tile_tokens: bool = False,
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; FusionProcessor needs a fast one")
         self.num_latents = num_latents
         self.image_token_grid = image_token_grid
+        self.tile_tokens = tile_tokens
         self.patch_size = patch_size
         self.window_size = window_size
         self.image_token = image_token
@@ -109,7 +112,8 @@ class FusionProcessor(ProcessorMixin):
     @property
     def num_image_tokens(self) -> int:
         """Image tokens of one image."""
-        return (self.image_token_grid or self._patch_grid) ** 2
+        views = VIEWS_PER_IMAGE if self.tile_tokens else 1
+        return views * (self.image_token_grid or self._patch_grid) ** 2
 
     @property
     def model_input_names(self) -> list[str]:

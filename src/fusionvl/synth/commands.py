@@ -7,8 +7,13 @@ import argparse
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusionvl.synth.filter_commands import add_filter_commands
+
+if TYPE_CHECKING:
+    from fusionvl.synth.progress import Tally
+    from fusionvl.synth.recipe import SynthRecipe
 
 
 def add_synth_commands(synth: argparse.ArgumentParser) -> None:
@@ -16,6 +21,7 @@ def add_synth_commands(synth: argparse.ArgumentParser) -> None:
     actions = synth.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_run(actions)
     _add_scenes(actions)
+    _add_composites(actions)
     _add_sheet(actions)
     add_filter_commands(actions)
 
@@ -31,6 +37,19 @@ def _add_run(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         type=_share,
         default=(0, 1),
         help="make every N-th shard only, from the I-th on: for the I-th of N processes, I from 0 to N-1",
+    )
+    run.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="",
+        help="spread the shards over a Ray cluster (default address: one that runs here, or else this machine alone)",
+    )
+    run.add_argument(
+        "--ray-workers",
+        metavar="N",
+        type=_positive,
+        help="most at once (default: as many as the cluster has room for)",
     )
     run.add_argument("--retry-errors", action="store_true", help="try rows again that are errors")
     run.add_argument(
@@ -51,6 +70,18 @@ def _add_scenes(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     scenes.add_argument("--split", choices=["train", "held-out"], default="train", help="share no shape-colour pair")
     scenes.add_argument("--processes", type=_positive, default=1)
     scenes.set_defaults(run=_scenes)
+
+
+def _add_composites(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    composites = actions.add_parser("composites", help="put easy-VQA's train pictures together, with questions")
+    composites.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the images and conversations")
+    composites.add_argument("--count", metavar="N", type=_positive, default=2000, help="samples of each kind")
+    composites.add_argument("--parts", metavar="N", type=_positive, default=4, help="pictures in a sample, 1 or 4")
+    composites.add_argument("--turns", metavar="N", type=_positive, default=1, help="questions of a sample, 1 to 4")
+    composites.add_argument("--size", metavar="PIXELS", type=_positive, default=96, help="of a side")
+    composites.add_argument("--seed", type=int, default=0)
+    composites.add_argument("--split", choices=["train", "held-out"], default="train", help="of the train pictures")
+    composites.set_defaults(run=_composites)
 
 
 def _add_sheet(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -78,21 +109,30 @@ def _share(text: str) -> tuple[int, int]:
 
 def _run(options: argparse.Namespace) -> None:
     from fusionvl.synth.recipe import load_synth_recipe
-    from fusionvl.synth.run import synthesize
 
     logging.basicConfig(format="%(message)s")
     recipe = load_synth_recipe(options.recipe, options.overrides)
     folder = options.output or Path("runs") / "synth" / recipe.name
-    tally = synthesize(
-        recipe,
-        folder,
-        share=options.shard,
-        retry_errors=options.retry_errors,
-        accept_changed=options.accept_changed_config,
-    )
+    tally = _make(recipe, folder, options)
     print(f"{tally} in {folder}")
     if tally.rows["error"]:
         print("Errors may pass: run again with --retry-errors")
+
+
+def _make(recipe: "SynthRecipe", folder: Path, options: argparse.Namespace) -> "Tally":
+    from fusionvl.synth.ray_run import synthesize_on_ray
+    from fusionvl.synth.run import synthesize
+
+    choices = {
+        "share": options.shard,
+        "retry_errors": options.retry_errors,
+        "accept_changed": options.accept_changed_config,
+    }
+    if options.ray is not None:
+        return synthesize_on_ray(recipe, folder, options.ray or None, workers=options.ray_workers, **choices)
+    if options.ray_workers is not None:
+        raise ValueError("--ray-workers goes with --ray")
+    return synthesize(recipe, folder, **choices)
 
 
 def _scenes(options: argparse.Namespace) -> None:
@@ -109,6 +149,14 @@ def _scenes(options: argparse.Namespace) -> None:
         processes=options.processes,
     )
     print(f"Written: {mixture}. Look at it: fusionvl synth sheet {options.output}")
+
+
+def _composites(options: argparse.Namespace) -> None:
+    from fusionvl.synth.composites import CompositeSettings, write_composites
+
+    shown, asked = options.parts, options.turns
+    settings = CompositeSettings(options.count, shown, asked, options.size, options.seed, options.split)
+    print(f"Written: {write_composites(options.output, settings)}")
 
 
 def _sheet(options: argparse.Namespace) -> None:

@@ -6,8 +6,6 @@ Knows the status of finished rows and nothing of how they are made.
 from collections import Counter, deque
 from dataclasses import dataclass
 
-from fusionvl.synth.rows import Row
-
 
 @dataclass
 class FuseSettings:
@@ -36,23 +34,23 @@ class Fuse:
         self._last: deque[str] = deque(maxlen=settings.window)
         self._reasons: deque[str] = deque(maxlen=settings.window)
 
-    def note(self, row: Row) -> None:
-        """Take note of a finished row.
+    def note(self, status: str, reason: str) -> None:
+        """Take note of a finished row: its status, and why it is not `ok`.
 
         Raises:
             ValueError: When too many of the last rows are errors, or rejected; names the most frequent reason.
         """
-        self._last.append(row.status)
-        if row.status != "ok":
-            self._reasons.append(row.reason)
+        self._last.append(status)
+        if status != "ok":
+            self._reasons.append(reason)
         if len(self._last) < self._settings.window:
             return
-        for status, most in (("error", self._settings.max_errors), ("rejected", self._settings.max_rejected)):
-            count = self._last.count(status)
+        for wrong, most in (("error", self._settings.max_errors), ("rejected", self._settings.max_rejected)):
+            count = self._last.count(wrong)
             if count > most * len(self._last):
-                reason, times = Counter(self._reasons).most_common(1)[0]
+                frequent, times = Counter(self._reasons).most_common(1)[0]
                 raise ValueError(
-                    f"Stopped: {count} of the last {len(self._last)} rows are {status}, more than the fuse allows "
-                    f"({most:.0%}). Most frequent reason ({times} times): {reason}. Nothing is lost: run again to go "
-                    "on, with --retry-errors to try failed rows again"
+                    f"Stopped: {count} of the last {len(self._last)} rows are {wrong}, more than the fuse allows "
+                    f"({most:.0%}). Most frequent reason ({times} times): {frequent}. Nothing is lost: run again to "
+                    "go on, with --retry-errors to try failed rows again"
                 )

@@ -37,7 +37,7 @@ def claim(folder: Path, recipe: SynthRecipe, prompts: dict[str, str], accept_cha
     ours = _settings(recipe, prompts)
     path = folder / MANIFEST
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and any(_is_foreign(entry) for entry in folder.iterdir()) and not path.exists():
             raise ValueError(f"{folder} holds other files and no {MANIFEST}: choose another --output")
         folder.mkdir(parents=True, exist_ok=True)
         if _write_first(path, ours):
@@ -78,6 +78,11 @@ def _settings(recipe: SynthRecipe, prompts: dict[str, str]) -> dict[str, Any]:
             settings["captions_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
         settings["captions"] = Path(recipe.captions).name  # the same file may lie elsewhere on another machine
     return settings
+
+
+def _is_foreign(entry: Path) -> bool:
+    """Whether it is no manifest that another process is just writing, or was killed while writing."""
+    return not entry.match(f"{MANIFEST}*")
 
 
 def _write_first(path: Path, settings: dict[str, Any]) -> bool:

@@ -27,6 +27,13 @@ class Price:
     output: float = 0.0
 
 
+def tokens_between(before: Row, after: Row, price: Price) -> tuple[int, float]:
+    """How many tokens a step read and wrote for a row, and what they cost in US dollars."""
+    read = after.input_tokens - before.input_tokens
+    written = after.output_tokens - before.output_tokens
+    return read + written, (read * price.input + written * price.output) / 1e6
+
+
 class Tally:
     """Counts of a run.
 
@@ -40,13 +47,6 @@ class Tally:
         self.rows: Counter[str] = Counter()
         self.tokens = 0
         self.cost = 0.0
-
-    def note_tokens(self, before: Row, after: Row, price: Price) -> None:
-        """Count what a step read and wrote."""
-        read = after.input_tokens - before.input_tokens
-        written = after.output_tokens - before.output_tokens
-        self.tokens += read + written
-        self.cost += (read * price.input + written * price.output) / 1e6
 
     def __str__(self) -> str:
         parts = [f"{self.rows[status]} {word}" for status, word in _WORDS if self.rows[status]]
@@ -87,9 +87,14 @@ class Progress:
             self._bar.initial += rows.total()
             self._bar.n += rows.total()
 
-    def finished(self, row: Row) -> None:
+    def spent(self, tokens: int, cost: float) -> None:
+        """Count tokens that were read and written, and what they cost."""
+        self.tally.tokens += tokens
+        self.tally.cost += cost
+
+    def finished(self, status: str) -> None:
         """Count a row that was finished just now."""
-        self.tally.rows[row.status] += 1
+        self.tally.rows[status] += 1
         self._bar.set_postfix_str(str(self.tally), refresh=False)
         self._bar.update()
 

@@ -71,6 +71,8 @@ class LocalModel:
         gguf_file: Name of a GGUF file in it to take model and tokenizer from.
         temperature: Of sampling; 0 takes the likeliest token.
         max_tokens: Most tokens of an answer.
+        json_schema: Whether the model can write nothing but what fits the schema (needs llguidance); answers are
+            checked either way.
         dtype: What to compute in.
         devices: `cpu`, `cuda:0`, ...
         batch_size: Most rows of a forward pass.
@@ -81,6 +83,7 @@ class LocalModel:
     gguf_file: str | None = None
     temperature: float = 0.9
     max_tokens: int = 1024
+    json_schema: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     devices: list[str] = field(default_factory=lambda: ["cpu"], metadata=_OPERATIONAL)
     batch_size: int = field(default=1, metadata=_OPERATIONAL)

@@ -18,6 +18,7 @@ from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Endpoint, LocalModel, Procedural, SynthRecipe, Template
 from fusionvl.synth.runner import Runner
 from fusionvl.synth.steps import Step
+from fusionvl.synth.supervision import Supervisor
 from fusionvl.synth.text import TextBackend
 from fusionvl.synth.text_endpoint import EndpointModel
 from fusionvl.synth.text_local import LocalLanguageModel
@@ -52,7 +53,7 @@ def synthesize(
     """
     plan = plan_of(recipe)
     shards = range(share[0], plan.shards, share[1])
-    prompts = Prompts(recipe.language, None if recipe.prompts is None else Path(recipe.prompts))
+    prompts = prompts_of(recipe)
     claim(folder, recipe, prompts.hashes, accept_changed)
     progress = Progress(sum(map(plan.rows_in, shards)), Tally(), shown=show_progress)
     steps = build_steps(recipe, folder, prompts)
@@ -60,8 +61,7 @@ def synthesize(
         folder,
         plan,
         steps,
-        fuse=Fuse(recipe.fuse),
-        progress=progress,
+        watch=Supervisor(progress, Fuse(recipe.fuse)),
         concurrency=recipe.concurrency,
         retry_errors=retry_errors,
     )
@@ -82,6 +82,15 @@ def plan_of(recipe: SynthRecipe) -> Plan:
     """
     captions = None if recipe.captions is None else open_captions(Path(recipe.captions))
     return Plan(recipe.source, recipe.split, recipe.seed, recipe.rows, recipe.shard_size, captions)
+
+
+def prompts_of(recipe: SynthRecipe) -> Prompts:
+    """What a recipe's language models are told.
+
+    Raises:
+        ValueError: When the recipe's own prompts are at fault.
+    """
+    return Prompts(recipe.language, None if recipe.prompts is None else Path(recipe.prompts))
 
 
 def build_steps(recipe: SynthRecipe, folder: Path, prompts: Prompts) -> Sequence[Step]:

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fusionvl.synth.fuse import Fuse
 from fusionvl.synth.plan import Plan
-from fusionvl.synth.progress import Progress
 from fusionvl.synth.row_files import count_statuses, shard_path
 from fusionvl.synth.rows import Row
-from fusionvl.synth.shard import OpenShard, has_errors, is_finished
+from fusionvl.synth.shard import OpenShard, is_settled
 from fusionvl.synth.steps import Step
+from fusionvl.synth.supervision import Watch
 
 
 class Runner:
@@ -24,10 +23,11 @@ class Runner:
         folder: The run folder.
         plan: The rows of the run.
         steps: What every row goes through, in order.
-        fuse: Looks at every finished row.
-        progress: Is told of every finished row.
+        watch: Is told of everything, and may stop the run.
         concurrency: How many rows are worked on at once.
         retry_errors: Whether rows that are errors are tried again.
+        patience: Seconds to wait for a shard that another process makes: it may have died just now on a machine whose
+            locks are given back late.
     """
 
     def __init__(
@@ -36,26 +36,26 @@ class Runner:
         plan: Plan,
         steps: Sequence[Step],
         *,
-        fuse: Fuse,
-        progress: Progress,
+        watch: Watch,
         concurrency: int = 64,
         retry_errors: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self._folder = folder
         self._plan = plan
         self._steps = steps
-        self._fuse = fuse
-        self._progress = progress
+        self._watch = watch
         self._concurrency = concurrency
         self._retry_errors = retry_errors
+        self._patience = patience
         self._shards: set[OpenShard] = set()
 
     async def run(self, shards: Sequence[int]) -> None:
         """Make all rows of some shards that are not there yet.
 
         Raises:
-            ValueError: When settings are wrong, another process makes one of the shards, the fuse blows, or the disk
-                is full. What was made is kept, and rows in flight stay open.
+            ValueError: When settings are wrong, another process makes one of the shards, the watch stops it, or the
+                disk is full. What was made is kept, and rows in flight stay open.
         """
         rows = self._open_rows(shards)
         try:
@@ -72,13 +72,12 @@ class Runner:
     def _open_rows(self, shards: Sequence[int]) -> Iterator[tuple[OpenShard, Row]]:
         """Every unfinished row; a shard is opened when its first row is asked for."""
         for number in shards:
-            retry = self._retry_errors and is_finished(self._folder, number) and has_errors(self._folder, number)
-            if is_finished(self._folder, number) and not retry:
-                self._progress.finished_before(count_statuses(shard_path(self._folder, number)))
+            if is_settled(self._folder, number, self._retry_errors):
+                self._watch.found(number, count_statuses(shard_path(self._folder, number)))
                 continue
-            shard = OpenShard(self._folder, self._plan, number, self._retry_errors)
+            shard = OpenShard(self._folder, self._plan, number, self._retry_errors, self._patience)
             self._shards.add(shard)
-            self._progress.finished_before(shard.finished)
+            self._watch.found(number, shard.finished)
             if not shard.open_rows:
                 self._finish(shard)
             while shard.open_rows:
@@ -94,14 +93,13 @@ class Runner:
             step = self._next_step(row)
             if step is not None:
                 before, row = row, await step.run(row, shard.number)
-                self._progress.tally.note_tokens(before, row, step.price)
+                self._watch.spent(before, row, step.price)
             if row.status == "open" and self._next_step(row) is None:
                 row = replace(row, status="ok", reason="")
             shard.keep(row)
-        self._progress.finished(row)
         if shard.is_complete:
             self._finish(shard)
-        self._fuse.note(row)
+        self._watch.finished(shard.number, row)
 
     def _next_step(self, row: Row) -> Step | None:
         return next((step for step in self._steps if not step.is_done(row)), None)

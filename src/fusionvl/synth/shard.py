@@ -18,14 +18,11 @@ from fusionvl.synth.row_files import count_statuses, read_rows, shard_path, writ
 from fusionvl.synth.rows import Row
 
 
-def is_finished(folder: Path, number: int) -> bool:
-    """Whether nothing is left to do for a shard."""
-    return shard_path(folder, number).exists() and not shard_path(folder, number, ".jsonl").exists()
-
-
-def has_errors(folder: Path, number: int) -> bool:
-    """Whether a finished shard has rows that `--retry-errors` would try again."""
-    return count_statuses(shard_path(folder, number))["error"] > 0
+def is_settled(folder: Path, number: int, retry_errors: bool) -> bool:
+    """Whether nothing is left to do for a shard, not even errors to be tried again when they shall be."""
+    if not shard_path(folder, number).exists() or shard_path(folder, number, ".jsonl").exists():
+        return False
+    return not (retry_errors and count_statuses(shard_path(folder, number))["error"])
 
 
 class OpenShard:
@@ -36,6 +33,7 @@ class OpenShard:
         plan: The rows of the run.
         number: Of the shard.
         retry_errors: Whether rows with errors are tried again; they keep what earlier steps brought.
+        patience: Seconds to wait for another process to let go of it.
 
     Attributes:
         number: Of the shard.
@@ -46,14 +44,16 @@ class OpenShard:
         ValueError: When another process makes this shard, or its journal holds something else.
     """
 
-    def __init__(self, folder: Path, plan: Plan, number: int, retry_errors: bool = False) -> None:
+    def __init__(
+        self, folder: Path, plan: Plan, number: int, retry_errors: bool = False, patience: float = 0.0
+    ) -> None:
         self.number = number
         self._plan = plan
         self._final = shard_path(folder, number)
         self._final.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(shard_path(folder, number, ".lock"))
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=patience)
         except Timeout as error:
             raise ValueError(
                 f"Shard {number} of {folder} is being made by another process. Give every process a share of its own "

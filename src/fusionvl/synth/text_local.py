@@ -1,8 +1,8 @@
 """A language model that transformers runs in worker processes, one per device.
 
 Each row draws its own random numbers, so what it gets does not depend on which rows share its batch (but for the
-rounding of batched arithmetic; a batch of one is exact). Enforces no schema: answers are checked like all others.
-Knows no prompts. transformers and torch are imported in the workers only.
+rounding of batched arithmetic; a batch of one is exact). Knows no prompts. transformers and torch are imported in the
+workers only.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from fusionvl.data.extras import locate
+from fusionvl.synth.json_constraint import JsonConstraint
 from fusionvl.synth.recipe import LocalModel
 from fusionvl.synth.text import RequestError, TextReply, TextRequest
 from fusionvl.synth.workers import WorkError, Workers
@@ -44,6 +45,7 @@ def load(settings: LocalModel, device: str) -> Callable[[Sequence[TextRequest]],
 
     Raises:
         ValueError: When the model is not found, cannot be loaded, or has no chat template.
+        ModuleNotFoundError: When llguidance is not installed and answers shall keep to their schema.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -59,10 +61,18 @@ def load(settings: LocalModel, device: str) -> Callable[[Sequence[TextRequest]],
         raise ValueError(f"{settings.model} has no chat template: take a model that is tuned to follow instructions")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return partial(_answer, settings, model.to(device).eval(), tokenizer)
+    ends = model.generation_config.eos_token_id or tokenizer.eos_token_id
+    constraint = JsonConstraint(tokenizer, _listed(ends)) if settings.json_schema else None
+    return partial(_answer, settings, model.to(device).eval(), tokenizer, constraint)
 
 
-def _answer(settings: LocalModel, model: Any, tokenizer: Any, requests: Sequence[TextRequest]) -> list[TextReply]:
+def _answer(
+    settings: LocalModel,
+    model: Any,
+    tokenizer: Any,
+    constraint: JsonConstraint | None,
+    requests: Sequence[TextRequest],
+) -> list[TextReply]:
     from transformers import GenerationConfig, LogitsProcessorList
 
     prompts = [
@@ -77,6 +87,8 @@ def _answer(settings: LocalModel, model: Any, tokenizer: Any, requests: Sequence
     batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
     _check_length(model, batch["input_ids"].shape[1], settings.max_tokens)
     draws = LogitsProcessorList()
+    if constraint is not None:
+        draws.append(constraint.processor([request.schema for request in requests]))
     if settings.temperature > 0:
         draws.append(_draw_by_row([request.seed for request in requests], settings.temperature))
     config = GenerationConfig(
@@ -92,7 +104,7 @@ def _answer(settings: LocalModel, model: Any, tokenizer: Any, requests: Sequence
 
 
 def _reply(settings: LocalModel, tokenizer: Any, ids: Any, read: int, config: Any) -> TextReply:
-    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    ends = _listed(config.eos_token_id)
     tokens = ids.tolist()
     stops = [position for position, token in enumerate(tokens) if token in ends]
     written = tokens[: stops[0]] if stops else tokens
@@ -103,6 +115,10 @@ def _reply(settings: LocalModel, tokenizer: Any, ids: Any, read: int, config: An
         input_tokens=read,
         output_tokens=len(written),
     )
+
+
+def _listed(ends: int | list[int]) -> list[int]:
+    return ends if isinstance(ends, list) else [ends]
 
 
 def _check_length(model: Any, prompt: int, answer: int) -> None:

@@ -5,10 +5,10 @@ Knows recipes and the file system; knows no model and no training loop.
 
 import json
 import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from fusionvl.data.provenance import commit_of
 from fusionvl.train.config import Recipe, dump_recipe
 from fusionvl.train.disk import write_text
 
@@ -35,19 +35,3 @@ def claim(output: Path, recipe: Recipe) -> None:
     versions: dict[str, str | int | None] = {name: metadata.version(name) for name in PACKAGES}
     versions |= {"python": platform.python_version(), "commit": commit_of(Path(__file__)), "seed": recipe.seed}
     write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
-
-
-def commit_of(file: Path) -> str | None:
-    """The commit of the checkout a file belongs to, `+changes` when that differs from it; None outside a checkout."""
-    try:
-        _git(file.parent, "ls-files", "--error-unmatch", file.name)
-        head = _git(file.parent, "rev-parse", "HEAD")
-        changes = _git(file.parent, "status", "--porcelain", "--untracked-files=no")
-    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, no checkout, or one of something else
-        return None
-    return f"{head}+changes" if changes else head
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    return result.stdout.strip()

@@ -108,6 +108,7 @@ def build_processor(
         chat_template=chat_template,
         num_latents=num_latents if fusion.get("num_interaction_layers") != 0 else 0,
         image_token_grid=fusion.get("image_token_grid"),
+        tile_tokens=fusion.get("tile_tokens", False),
         patch_size=vision_config.patch_size,
         window_size=fusion.get("window_size", FusionConfig.window_size),
     )

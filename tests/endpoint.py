@@ -1,4 +1,4 @@
-"""A real HTTP server that speaks as much of the OpenAI protocol as the engine uses, and misbehaves where told to."""
+"""A real HTTP server that speaks as much of the OpenAI protocol as fusionvl uses, and misbehaves where told to."""
 
 import json
 import threading
@@ -88,9 +88,9 @@ class Handler(BaseHTTPRequestHandler):
         elif behaviour == "empty choice":
             self.send(200, json.dumps(completion("")).encode())
         else:
-            text = json.dumps(ANSWERS[body["response_format"]["json_schema"]["name"]])
-            if behaviour != "good":
-                text = behaviour
+            text = behaviour
+            if behaviour == "good":
+                text = json.dumps(ANSWERS[body["response_format"]["json_schema"]["name"]])
             self.send(200, json.dumps(completion(text, "length" if behaviour.startswith("cut") else "stop")).encode())
 
     def send(self, status, body, headers=None):

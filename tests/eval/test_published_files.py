@@ -1,0 +1,482 @@
+"""Every benchmark is read from small files in the shape in which it is published, and wrong files are told."""
+
+import base64
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from fusionvl.eval.paper_table import COLUMNS
+from fusionvl.eval.task import Sample
+from fusionvl.eval.tasks.registry import TASKS, find_task
+from fusionvl.processing.image_loading import load_image
+
+
+def picture(shade=0):
+    """The contents of a PNG file; another shade, another picture."""
+    content = io.BytesIO()
+    Image.new("RGB", (4, 4), (shade, 0, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
+def cell(shade=0):
+    """An image as the hub's data sets hold it."""
+    return {"bytes": picture(shade), "path": "1.png"}
+
+
+def write_parquet(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def write_separated(path, rows, delimiter):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def pope(folder):
+    def row(number, category, answer):
+        ids = {"id": str(number), "question_id": str(number % 2)}
+        asked = {"question": "Is there a dog in the image?", "answer": answer}
+        return {**ids, **asked, "image_source": "x", "image": cell(number % 2), "category": category}
+
+    rows = [row(0, "random", "yes"), row(1, "random", "no"), row(2, "popular", "yes")]
+    write_parquet(folder / "data" / "test-00000-of-00002.parquet", rows)
+    write_parquet(folder / "data" / "test-00001-of-00002.parquet", [row(4, "adversarial", "no")])
+
+
+def mme(folder):
+    def row(name, category, question, answer, shade):
+        text = f"{question} Please answer yes or no."
+        return {"question_id": name, "image": cell(shade), "question": text, "answer": answer, "category": category}
+
+    rows = [
+        row("count/1.jpg", "count", "Are there two dogs?", "Yes", 0),
+        row("count/1.jpg", "count", "Are there three dogs?", "No", 0),
+        row("code/1.png", "code_reasoning", "Does it print 1?", "Yes", 1),
+        row("code/1.png", "code_reasoning", "Does it print 2?", "No", 1),
+    ]
+    write_parquet(folder / "data" / "test-00000-of-00004-53ae1794f93b1e35.parquet", rows)
+
+
+def mmbench_rows(missing, image):
+    options = {"A": "cat", "B": "dog", "C": missing, "D": missing}
+    more = {"source": "x", "L2-category": "coarse_perception", "comment": missing, "split": "dev"}
+    first = {"index": "7", "question": "What is it?", "hint": "It barks.", "answer": "B", **options}
+    rotated = {**first, "index": "1000007", "answer": "A", "A": "dog", "B": "cat", "hint": missing}
+    return [{**first, "category": "animal", "image": image(0), **more}, {**rotated, "category": "animal", **more}]
+
+
+def mmbench(folder, language="en"):
+    rows = mmbench_rows("nan", cell)
+    rows[1]["image"] = cell(0)
+    write_parquet(folder / language / "dev-00000-of-00001.parquet", rows)
+
+
+def mmbench_tsv(folder):
+    rows = mmbench_rows("", lambda shade: base64.b64encode(picture(shade)).decode())
+    rows[1]["image"] = "7"  # the picture of that row
+    write_separated(folder / "MMBench_DEV_EN.tsv", rows, "\t")
+
+
+def mmstar(folder):
+    question = "What is it?\nOptions: A: a cat, B: a dog, C: a cow, D: a hen"
+    kinds = {"category": "coarse perception", "l2_category": "image emotion", "meta_info": {"split": "val"}}
+    write_parquet(
+        folder / "mmstar.parquet", [{"index": 0, "question": question, "image": cell(), "answer": "B", **kinds}]
+    )
+
+
+def ai2d(folder):
+    row = {"question": "What eats grass?", "options": ["cow", "fox", "owl", "bat"], "answer": "2", "image": cell()}
+    write_parquet(folder / "data" / "test-00000-of-00002.parquet", [row])
+    write_parquet(folder / "data" / "test-00001-of-00002.parquet", [{**row, "answer": "0"}])
+
+
+def scienceqa(folder):
+    row = {"image": cell(), "question": "Which?", "choices": ["ice", "fire"], "answer": 1, "hint": "", "subject": "x"}
+    rows = [row, {**row, "hint": "It is hot.", "answer": 0}]
+    write_parquet(folder / "ScienceQA-IMG" / "test-00000-of-00001.parquet", rows)
+    write_parquet(folder / "ScienceQA-FULL" / "test-00000-of-00001.parquet", [row] * 3)
+
+
+def cv_bench_row(number, kind, source):
+    prompt = "How many dogs are there? Select from the following choices.\n(A) 1\n(B) 2\n(C) 3"
+    asked = {"question": "How many dogs are there?", "choices": ["1", "2", "3"], "answer": "(C)", "prompt": prompt}
+    return {"idx": number, "type": kind, "task": "Count", "image": cell(number), **asked, "source": source}
+
+
+def cv_bench(folder):
+    write_parquet(folder / "test_2d.parquet", [cv_bench_row(0, "2D", "ADE20K"), cv_bench_row(1, "2D", "COCO")])
+    write_parquet(folder / "test_3d.parquet", [cv_bench_row(2, "3D", "Omni3D")])
+
+
+def mmvp(folder):
+    rows = [
+        {"Index": index, "Question": "Is the door open?", "Options": "(a) Open (b) Closed", "Correct Answer": answer}
+        for index, answer in ((1, "(a)"), (2, "(b)"), (3, "(b)"))
+    ]
+    write_separated(folder / "Questions.csv", rows, ",")
+    for row in rows:
+        path = folder / "MMVP Images" / f"{row['Index']}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture(row["Index"]))
+
+
+def textvqa(folder):
+    row = {"image_id": "a", "question_id": 34602, "question": "what does it say?", "answers": ["stop"] * 10}
+    rows = [{**row, "image": cell()}, {**row, "question_id": 34603, "image": cell()}]
+    write_parquet(folder / "data" / "validation-00000-of-00003.parquet", rows)
+
+
+def chartqa(folder):
+    row = {"type": "human_test", "question": "How many?", "answer": "14", "image": cell()}
+    rows = [row, {**row, "type": "augmented_test", "answer": "0.57"}]
+    write_parquet(folder / "data" / "test-00000-of-00001.parquet", rows)
+
+
+def docvqa(folder):
+    row = {"questionId": "337", "question": "What is the date?", "docId": 279, "answers": ["1/8/93", "Jan 8"]}
+    write_parquet(folder / "DocVQA" / "validation-00000-of-00006.parquet", [{**row, "image": cell()}])
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "validation-00001-of-00006.parquet").write_bytes(b"half a download")
+
+
+def realworldqa(folder):
+    letter = "Which way?\n\nA. Left\nB. Right\nPlease answer directly with only the letter of the correct option."
+    rows = [{"question": letter, "answer": "B"}, {"question": "How many? Please answer with a number.", "answer": "3"}]
+    write_parquet(folder / "data" / "test-00000-of-00002.parquet", [{**row, "image": cell()} for row in rows])
+
+
+def hallusion(folder):
+    row = {"category": "VD", "subcategory": "illusion", "visual_input": "1", "set_id": "0", "question": "Equal?"}
+    rows = [
+        {**row, "figure_id": figure, "question_id": question, "gt_answer": answer, "image": cell(int(figure))}
+        for figure, question, answer in (("0", "0", "1"), ("0", "1", "0"), ("1", "0", "0"))
+    ]
+    write_parquet(folder / "data" / "image-00000-of-00001.parquet", rows)
+    write_parquet(folder / "data" / "non_image-00000-of-00001.parquet", [{"question": "?"}])
+
+
+def vizwiz(folder):
+    row = {"question_id": "VizWiz_val_00000000.jpg", "question": "What is this?", "category": "other"}
+    answers = ["soda"] * 7 + ["unanswerable"] * 3
+    path = folder / "data" / "val-00000-of-00005-7775fd61bc6a3d98.parquet"
+    write_parquet(path, [{**row, "answers": answers, "image": cell()}])
+
+
+def ocrbench(folder):
+    row = {"dataset": "IIIT5K", "question": "what is written?", "question_type": "Regular Text Recognition"}
+    rows = [
+        {**row, "answer": ["CENTRE"]},
+        {**row, "dataset": "HME100k", "question_type": "Handwritten Mathematical Expression", "answer": ["x + Y"]},
+    ]
+    write_parquet(folder / "data" / "test-00000-of-00001.parquet", [{**row, "image": cell()} for row in rows])
+
+
+def mmvet(folder):
+    row = {"question_id": "v1_0", "question": "What is x?", "answer": "-1<AND>-5", "capability": "ocr,math"}
+    write_parquet(folder / "data" / "test-00000-of-00001.parquet", [{**row, "image": cell()}])
+
+
+def llava_bench(folder):
+    row = {"question_id": "24", "question": "What is it?", "gpt_answer": "A lake.", "category": "conv"}
+    path = folder / "data" / "train-00000-of-00001.parquet"
+    write_parquet(path, [{**row, "caption": "A lake in the hills.", "image": cell()}])
+
+
+WRITERS = {
+    "pope": pope,
+    "mme": mme,
+    "mmbench_en_dev": mmbench,
+    "mmbench_cn_dev": lambda folder: mmbench(folder, "cn"),
+    "mmstar": mmstar,
+    "ai2d": ai2d,
+    "scienceqa_img": scienceqa,
+    "cv_bench": cv_bench,
+    "mmvp": mmvp,
+    "textvqa_val": textvqa,
+    "chartqa": chartqa,
+    "docvqa_val": docvqa,
+    "realworldqa": realworldqa,
+    "hallusion_bench_image": hallusion,
+    "vizwiz_vqa_val": vizwiz,
+    "ocrbench": ocrbench,
+    "mmvet": mmvet,
+    "llava_in_the_wild": llava_bench,
+}
+"""Task -> what writes its files into a folder."""
+
+
+JUDGED = {"mmvet", "llava_in_the_wild"}
+IN_FILES_OF_THEIR_OWN = {"easy_vqa", "scenes", "own"}
+QUESTIONS = {
+    "pope": (["random-0", "random-1", "popular-0", "adversarial-0"], "Is there a dog in the image?\n{word}", "yes"),
+    "mme": (
+        [
+            "count/1.jpg: Are there two dogs? Please answer yes or no.",
+            "count/1.jpg: Are there three dogs? Please answer yes or no.",
+            "code/1.png: Does it print 1? Please answer yes or no.",
+            "code/1.png: Does it print 2? Please answer yes or no.",
+        ],
+        "Are there two dogs?\n{word}",
+        "yes",
+    ),
+    "mmbench_en_dev": (["7", "1000007"], "It barks.\nWhat is it?\nA. cat\nB. dog\n{letter}", "B"),
+    "mmbench_cn_dev": (["7", "1000007"], "It barks.\nWhat is it?\nA. cat\nB. dog\n请直接回答选项字母。", "B"),
+    "mmstar": (["0"], "What is it?\nOptions: A: a cat, B: a dog, C: a cow, D: a hen\n{letter}", "B"),
+    "ai2d": (["0", "1"], "What eats grass?\nA. cow\nB. fox\nC. owl\nD. bat\n{letter}", "C"),
+    "scienceqa_img": (["0", "1"], "Which?\nA. ice\nB. fire\n{letter}", "B"),
+    "cv_bench": (
+        ["2D-0", "2D-1", "3D-2"],
+        "How many dogs are there? Select from the following choices.\n(A) 1\n(B) 2\n(C) 3\n{letter}",
+        "C",
+    ),
+    "mmvp": (["1", "2", "3"], "Is the door open?\nA. Open\nB. Closed\n{letter}", "A"),
+    "textvqa_val": (["34602", "34603"], "what does it say?\n{word}", ["stop"] * 10),
+    "chartqa": (["0", "1"], "How many?\n{word}", ["14"]),
+    "docvqa_val": (["337"], "What is the date?\n{word}", ["1/8/93", "Jan 8"]),
+    "realworldqa": (
+        ["0", "1"],
+        "Which way?\n\nA. Left\nB. Right\nPlease answer directly with only the letter of the correct option.",
+        "B",
+    ),
+    "hallusion_bench_image": (
+        ["VD/illusion/0/0/0", "VD/illusion/0/0/1", "VD/illusion/0/1/0"],
+        "Equal?\n{word}",
+        "yes",
+    ),
+    "vizwiz_vqa_val": (
+        ["VizWiz_val_00000000.jpg"],
+        "What is this?\nWhen the provided information is insufficient, respond with 'Unanswerable'.\n{word}",
+        ["soda"] * 7 + ["unanswerable"] * 3,
+    ),
+    "ocrbench": (["0", "1"], "what is written?", ["CENTRE"]),
+    "mmvet": (["v1_0"], "What is x?", "-1<AND>-5"),
+    "llava_in_the_wild": (["24"], "What is it?", "A lake."),
+}
+"""Task -> ids of its questions, and prompt and reference of the first."""
+
+
+def published(name, folder: Path):
+    folder.mkdir(parents=True, exist_ok=True)
+    WRITERS[name](folder)
+    return find_task(name).load(folder)
+
+
+def test_every_task_is_tested():
+    assert set(TASKS) == {*WRITERS, *IN_FILES_OF_THEIR_OWN}
+    assert set(QUESTIONS) == set(WRITERS)
+
+
+def test_every_task_stands_in_the_documentation():
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    assert [row[1].strip(" `") for row in rows] == list(TASKS)
+    assert [set(re.findall(r"`(\w[\w-]+/\w+[\w-]*)`", row[2])) for row in rows] == [
+        set(re.findall(r"(\S+) on the Hugging Face hub", task.source)) for task in TASKS.values()
+    ]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_published_files_become_questions(name, tmp_path):
+    questions = published(name, tmp_path)
+    ids, prompt, reference = QUESTIONS[name]
+    assert [question.id for question in questions] == ids
+    word = "Answer the question using a single word or phrase."
+    letter = "Answer with the option's letter from the given choices directly."
+    assert questions[0].prompt == prompt.format(word=word, letter=letter)
+    assert questions[0].reference == reference
+    assert all(load_image(question.image).size == (4, 4) for question in questions)
+    json.dumps([[question.reference, dict(question.details)] for question in questions])
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITERS) - JUDGED))
+def test_right_answers_have_the_full_score_and_none_has_nothing(name, tmp_path):
+    task = find_task(name)
+    for question in published(name, tmp_path):
+        right = question.reference if isinstance(question.reference, str) else question.reference[0]
+        assert task.score(question, right, None).score == 1
+        silent = task.score(question, " ", None)
+        assert (silent.parsed, silent.score, silent.reason) == (None, 0, "empty answer")
+    assert task.headline in summary_of(task, published(name, tmp_path / "again"))
+
+
+def summary_of(task, questions):
+    samples = []
+    for question in questions:
+        verdict = task.score(question, "yes", (lambda _: "1 1") if task.needs_judge else None)
+        judged = (verdict.parsed, verdict.score, verdict.reason)
+        samples.append(
+            Sample(question.id, question.prompt, "yes", *judged, question.reference, question.details, "stop")
+        )
+    return task.summarise(samples)
+
+
+@pytest.mark.parametrize("column", [column for column in COLUMNS if column.task], ids=lambda column: column.label)
+def test_what_is_shown_beside_the_paper_is_reported(column, tmp_path):
+    reported = summary_of(find_task(column.task), published(column.task, tmp_path))
+    assert 0 <= reported[column.metric] <= column.best
+
+
+@pytest.mark.parametrize(("name", "pictures"), [("pope", 2), ("mme", 2), ("mmbench_en_dev", 1), ("mmvp", 3)])
+def test_equal_pictures_are_one(name, pictures, tmp_path):
+    questions = published(name, tmp_path)
+    assert len({question.image_id for question in questions}) == pictures
+    assert len({id(question.image) for question in questions}) == pictures
+
+
+def test_pairs_and_rotations_are_groups(tmp_path):
+    groups = {
+        name: [question.details["group"] for question in published(name, tmp_path / name)]
+        for name in ("mme", "mmbench_en_dev", "mmvp")
+    }
+    assert groups["mme"] == ["count/count/1.jpg"] * 2 + ["code_reasoning/code/1.png"] * 2
+    assert groups["mmbench_en_dev"] == ["7", "7"]
+    assert groups["mmvp"] == ["0", "0", "1"]
+
+
+def test_the_context_of_scienceqa_comes_first(tmp_path):
+    first, second = published("scienceqa_img", tmp_path)
+    assert "Context" not in first.prompt
+    assert second.prompt.startswith("Context: It is hot.\nWhich?\nA. ice")
+
+
+def test_a_table_with_base64_and_pointers_to_pictures_is_read(tmp_path):
+    mmbench_tsv(tmp_path)
+    first, rotated = find_task("mmbench_en_dev").load(tmp_path)
+    assert first.image == rotated.image == picture(0)
+    assert rotated.prompt.startswith("What is it?\nA. dog")
+    assert rotated.details["options"] == {"A": "dog", "B": "cat"}
+
+
+def test_options_that_are_missing_are_not_offered(tmp_path):
+    first, rotated = published("mmbench_en_dev", tmp_path)
+    assert first.details["options"] == {"A": "cat", "B": "dog"}
+    assert rotated.prompt.startswith("What is it?")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_missing_folder_is_told_with_the_command_that_fetches_it(name, tmp_path):
+    with pytest.raises(ValueError, match=r"is not a folder\. Get them with: hf download \S+ --repo-type dataset"):
+        find_task(name).load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_another_split_is_told_with_what_is_there(name, tmp_path):
+    write_parquet(tmp_path / "data" / "other-00000-of-00001.parquet", [{"question": "What?"}])
+    with pytest.raises(ValueError, match=r"it holds data/other-00000-of-00001.parquet\. Get them with"):
+        find_task(name).load(tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_columns_of_another_data_set_are_told(name, tmp_path):
+    published(name, tmp_path)
+    for path in tmp_path.rglob("*.parquet"):
+        if ".cache" not in path.parts:
+            write_parquet(path, [{"q": "What?"}])
+    for path in tmp_path.rglob("*.csv"):
+        write_separated(path, [{"q": "What?"}], ",")
+    with pytest.raises(ValueError, match=r"no column .*; it has q"):
+        find_task(name).load(tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_empty_tables_are_told(name, tmp_path):
+    published(name, tmp_path)
+    for path in tmp_path.rglob("*.parquet"):
+        if ".cache" not in path.parts:
+            pq.write_table(pq.read_table(path).slice(0, 0), path)
+    for path in tmp_path.rglob("*.csv"):
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ValueError, match="hold no rows"):
+        find_task(name).load(tmp_path)
+
+
+def test_the_same_questions_twice_are_told(tmp_path):
+    published("pope", tmp_path)
+    first = tmp_path / "data" / "test-00000-of-00002.parquet"
+    (first.parent / "test-copy.parquet").write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match="3 questions have the id of another, the first is 'random-0'"):
+        find_task("pope").load(tmp_path)
+
+
+def test_half_a_download_is_told(tmp_path):
+    published("pope", tmp_path)
+    path = tmp_path / "data" / "test-00001-of-00002.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"test-00001-of-00002.parquet: not a whole parquet file"):
+        find_task("pope").load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("pope", {"answer": "perhaps"}, "answer: 'perhaps' is none of yes, no"),
+        ("pope", {"category": "easy"}, "category: 'easy' is none of random"),
+        ("pope", {"image": {"bytes": None, "path": "1.png"}}, "no image in the column 'image'"),
+        ("pope", {"question": " "}, "question is empty"),
+        ("mme", {"category": "sport"}, "category: 'sport' is none of existence"),
+        ("mmbench_en_dev", {"split": "test"}, "split: 'test' is none of dev"),
+        ("mmbench_en_dev", {"answer": "E"}, "answer: 'E' is none of A, B"),
+        ("mmbench_en_dev", {"answer": "nan"}, "answer: 'nan' is none of A, B"),
+        ("mmbench_en_dev", {"image": "12"}, "the image is that of '12', which no row above is"),
+        ("mmbench_en_dev", {"image": "not base64"}, "neither bytes nor base64: 'not base64'"),
+        ("ai2d", {"answer": "4"}, "answer: '4' is none of 0, 1, 2, 3"),
+        ("cv_bench", {"source": "LAION"}, "source: 'LAION' is none of ADE20K, COCO, Omni3D"),
+        ("textvqa_val", {"answers": []}, "no answers; the test split has none"),
+        ("docvqa_val", {"answers": None}, "no answers; the test split has none"),
+        ("chartqa", {"type": "train"}, "type: 'train' is none of human_test"),
+    ],
+)
+def test_faulty_rows_are_told_with_file_and_row(name, change, told, tmp_path):
+    published(name, tmp_path)
+    path = next(path for path in sorted(tmp_path.rglob("*.parquet")) if ".cache" not in path.parts)
+    write_parquet(path, [{**row, **change} for row in pq.read_table(path).to_pylist()[:1]])
+    with pytest.raises(ValueError, match=f"{path.name}, row 1: .*{told}"):
+        find_task(name).load(tmp_path)
+
+
+def test_a_missing_picture_beside_the_table_is_told(tmp_path):
+    published("mmvp", tmp_path)
+    (tmp_path / "MMVP Images" / "2.jpg").unlink()
+    with pytest.raises(ValueError, match=r"row 2: there is no image .*2\.jpg\. Get them with"):
+        find_task("mmvp").load(tmp_path)
+
+
+def test_without_a_network_the_way_to_download_by_hand_is_told(monkeypatch):
+    import huggingface_hub
+
+    def offline(*_, **__):
+        raise huggingface_hub.errors.OfflineModeIsEnabled("offline mode is enabled")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(ValueError, match=r"cannot download lmms-lab/POPE \(offline mode is enabled\)\. Get them with"):
+        find_task("pope").load(None)
+
+
+def test_the_hub_is_asked_for_the_pinned_files_alone(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+
+    def download(dataset, **options):
+        asked.append((dataset, options))
+        pope(tmp_path)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert len(find_task("pope").load(None)) == 4
+    revision = "4db1276663dfa5eb8ad16a52d24c31a09e470896"
+    options = {"repo_type": "dataset", "revision": revision, "allow_patterns": ["data/test-*"]}
+    assert asked == [("lmms-lab/POPE", options)]
+    assert revision in find_task("pope").source

@@ -1,0 +1,205 @@
+"""Runs on a real cluster: two nodes on this machine, with four logical CPUs each."""
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from endpoint import serving
+
+from fusionvl.cli import main
+from fusionvl.synth.ray_run import needs_of
+from fusionvl.synth.recipe import load_synth_recipe
+from fusionvl.synth.row_files import finished_rows, shard_path
+from fusionvl.synth.run import plan_of
+from fusionvl.synth.shard import OpenShard
+
+SRC = str(Path(__file__).parents[2] / "src")
+SCENES = {
+    "name": "small",
+    "rows": {"SynthColor": 30, "ContrastShort": 18},
+    "describe": {"kind": "template"},
+    "questions": {"kind": "template"},
+    "images": {"kind": "procedural", "size": 64},
+    "shard_size": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", SRC)  # workers get it from the run that starts them
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_raylet_start_wait_time_s", "120")  # the second node may be slow to start on a busy machine
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+        try:
+            made.second = made.add_node(num_cpus=4)
+            yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(**changes):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(SCENES | changes))
+        return str(path)
+
+    return write
+
+
+def synth_run(recipe, folder, *options):
+    return main(["synth", "run", recipe, "--output", str(folder), *options])
+
+
+def endpoint(server):
+    return {"kind": "endpoint", "model": "test-model", "base_urls": [server.url], "retries": 1}
+
+
+def files_but_manifest(folder):
+    """The manifest says when the run began."""
+    kept = (
+        path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock" and path.name != "run.json"
+    )
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
+
+
+def workers():
+    """The processes of workers, by the process of their node."""
+    found = [process for process in psutil.process_iter(["name", "cmdline"]) if _is_worker(process)]
+    return {process.ppid(): process for process in found}
+
+
+def _is_worker(process):
+    return "ray::ShardWorker" in " ".join(process.info["cmdline"] or ())
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen within a minute"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.slow
+def test_the_same_files_come_about_as_on_one_machine(cluster, recipe, tmp_path, capsys):
+    assert synth_run(recipe(), tmp_path / "plain") == 0
+    assert synth_run(recipe(), tmp_path / "ray", "--ray", cluster.address, "--ray-workers", "2") == 0
+    assert capsys.readouterr().out.count("48 ok in") == 2
+    plain = files_but_manifest(tmp_path / "plain")
+    assert len(plain) == 8 + 48
+    assert files_but_manifest(tmp_path / "ray") == plain
+    assert synth_run(recipe(), tmp_path / "ray", "--ray", cluster.address) == 0  # nothing left to do
+
+
+@pytest.mark.slow
+def test_faults_of_a_run_are_told_in_one_sentence(cluster, recipe, tmp_path, capsys):
+    ray = ("--ray", cluster.address, "--ray-workers", "2")
+    big = recipe(images=SCENES["images"] | {"processes": 5})
+    assert synth_run(big, tmp_path / "run", *ray) == 2
+    assert "No node of the cluster has room for a worker, which needs 5 CPU" in capsys.readouterr().err
+    shard = OpenShard(tmp_path / "run", plan_of(load_synth_recipe(recipe())), 3)
+    try:
+        assert synth_run(recipe(), tmp_path / "run", *ray) == 2
+    finally:
+        shard.close()
+    assert "Shard 3 of" in (told := capsys.readouterr().err)
+    assert "is being made by another process" in told
+    fuse = {"window": 10, "max_errors": 0.5}
+    with serving([(400, {})] * 30) as server:
+        asking = recipe(questions=endpoint(server), fuse=fuse, concurrency=2)
+        assert synth_run(asking, tmp_path / "fuse", *ray) == 2
+        assert "of the last 10 rows are error" in (told := capsys.readouterr().err)
+        assert "Error code: 400" in told
+        server.script.clear()
+        assert synth_run(asking, tmp_path / "fuse", *ray, "--retry-errors") == 0
+    assert [row.status for row in finished_rows(tmp_path / "fuse")] == ["ok"] * 48
+
+
+@pytest.mark.slow
+def test_when_a_worker_and_then_a_node_die_every_row_is_there_once(cluster, recipe, tmp_path, capsys, caplog):
+    """Each worker needs three of four CPUs, so that there is one on either node."""
+    scenes = {"kind": "procedural", "size": 64, "processes": 3}
+    ray = ("--ray", cluster.address)
+    with serving(latency=0.2) as server, ThreadPoolExecutor() as threads:
+        asking = recipe(questions=endpoint(server), images=scenes, concurrency=4)
+        running = threads.submit(synth_run, asking, tmp_path / "ray", *ray)
+        on_nodes = wait_for(lambda: len(found := workers()) == 2 and found)
+        number = wait_for(lambda: just_begun(tmp_path / "ray"))[0]
+        with pytest.raises(ValueError, match="is being made by another process"):
+            OpenShard(tmp_path / "ray", plan_of(load_synth_recipe(asking)), number)
+        head = next(process for process in on_nodes.values() if process.ppid() != raylet(cluster.second))
+        head.send_signal(signal.SIGKILL)
+        wait_for(lambda: len(server.requests) >= 20)
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        assert running.result(timeout=100) == 0
+        asked = len(server.requests)
+        assert synth_run(asking, tmp_path / "plain") == 0
+    assert capsys.readouterr().out.count("48 ok, 5,760 tokens in") == 1  # of a lost worker's tokens some are not told
+    assert caplog.text.count("A worker was lost; shard") == 2
+    assert files_but_manifest(tmp_path / "ray") == files_but_manifest(tmp_path / "plain")
+    assert len({row.id for row in finished_rows(tmp_path / "ray")}) == 48
+    assert 48 <= asked <= 48 + 2 * 4  # each loss repeats at most what was in flight
+    cluster.second = None
+
+
+def just_begun(folder):
+    """The shards whose journals have few lines: they are going to be open for a while."""
+    return [
+        number
+        for number in range(8)
+        if (path := shard_path(folder, number, ".jsonl")).exists() and path.read_bytes().count(b"\n") < 8
+    ]
+
+
+def raylet(node):
+    return node.all_processes["raylet"][0].process.pid
+
+
+def local(*devices):
+    return {"kind": "local", "model": "m", "devices": list(devices)}
+
+
+def diffusion(*devices):
+    return {"kind": "diffusion", "model": "m", "devices": list(devices)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "needs"),
+    [
+        ({}, "1 CPU"),
+        ({"images": SCENES["images"] | {"processes": 3}}, "3 CPU"),
+        ({"questions": local("cpu", "cpu")}, "3 CPU"),
+        ({"images": diffusion("cuda:0", "cuda:1")}, "1 CPU and 2 GPU"),
+        ({"images": diffusion("cuda"), "questions": local("cuda:0")}, "1 CPU and 1 GPU"),
+    ],
+)
+def test_what_a_worker_needs_follows_from_the_recipe(recipe, changes, needs):
+    assert str(needs_of(load_synth_recipe(recipe(**changes)))) == needs
+
+
+def test_gpus_are_counted_from_0(recipe):
+    with pytest.raises(ValueError, match=r"from cuda:0 on, and \['cuda:1'\] leaves some out"):
+        needs_of(load_synth_recipe(recipe(images=diffusion("cuda:1"))))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ray", "127.0.0.1:9"], "No Ray cluster answers at 127.0.0.1:9"),
+        (["--ray", "seed=1"], "takes HOST:PORT, as `ray start` prints it, or auto, not seed=1"),
+        (["--ray-workers", "2"], "--ray-workers goes with --ray"),
+    ],
+)
+def test_clusters_that_cannot_be(recipe, tmp_path, capsys, options, message):
+    pytest.importorskip("ray")
+    assert synth_run(recipe(), tmp_path / "run", *options) == 2
+    assert message in capsys.readouterr().err
