@@ -4,30 +4,63 @@
     fusionvl eval scenes --model runs/scenes_without/model --data data/scenes_test --output runs/eval/without
     python benchmarks/scenes_gain.py data/scenes_train runs/eval/with/scenes runs/eval/without/scenes
 
+With `--ask MODEL`, the folders are of scenes instead, of any split, and the model is asked here: for scenes of another
+seed whose combinations of shape and colour are those of training.
+
+    python benchmarks/scenes_gain.py data/scenes_train data/scenes_other --ask runs/scenes/model
+
 The prior gives the answer that was most frequent in the training scenes to questions of the same kind that begin with
-the same two words; it sees no image. Of the questions about text, those that ask to read are counted again.
+the same two words; it sees no image. The first line of a kind holds all its questions, the lines below parts of them.
 """
 
 import argparse
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from fusionvl.data.llava import read_llava
+from fusionvl.engine import FusionEngine
+from fusionvl.engine.engine import conversation
 from fusionvl.eval.sample_file import SAMPLES, read_samples
 from fusionvl.eval.task import Question, Sample
 from fusionvl.eval.tasks.questions import WORD
 from fusionvl.eval.tasks.registry import find_task
 
-READING = re.compile(r"^(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
+KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
+BATCH = 64
+READING = re.compile(r"(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
+LISTING = re.compile(r"(?:which colors|list the|what colors)", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
-GROUPS: dict[str, Callable[[Sample], bool]] = {
-    "colour": lambda sample: sample.details["kind"] == "SynthColor",
-    "count": lambda sample: sample.details["kind"] == "SynthCount",
-    "spatial": lambda sample: sample.details["kind"] == "SynthSpatial",
-    "text": lambda sample: sample.details["kind"] == "SynthText",
-    "text to be read": lambda sample: sample.details["kind"] == "SynthText" and bool(READING.match(sample.prompt)),
+Belongs = Callable[[Sample], bool]
+
+
+def of_kind(kind: str) -> Belongs:
+    return lambda sample: sample.details["kind"] == kind
+
+
+def open_of(kind: str, opening: re.Pattern[str] | None = None, *, other: bool = False) -> Belongs:
+    """The questions of a kind that are not for yes or no, and begin in a certain way, or in any other."""
+    return lambda sample: (
+        sample.details["kind"] == kind
+        and sample.details["form"] != "yes/no"
+        and (opening is None or bool(opening.match(sample.prompt)) != other)
+    )
+
+
+GROUPS: dict[str, Belongs] = {
+    "colour": of_kind("SynthColor"),
+    "colour: all in the picture": open_of("SynthColor", LISTING),
+    "colour: of one thing": open_of("SynthColor", LISTING, other=True),
+    "count": of_kind("SynthCount"),
+    "count: but yes or no": open_of("SynthCount"),
+    "spatial": of_kind("SynthSpatial"),
+    "spatial: but yes or no": open_of("SynthSpatial"),
+    "text": of_kind("SynthText"),
+    "text: to be read": open_of("SynthText", READING),
+    "text: colours and numbers of signs": open_of("SynthText", READING, other=True),
 }
 
 
@@ -35,8 +68,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("training", type=Path, help="the folder of training scenes, for the prior")
     parser.add_argument("scored", type=Path, nargs="+", help="folders that `fusionvl eval scenes` wrote")
+    parser.add_argument("--ask", metavar="MODEL", help="ask this model about scenes in place of reading scores")
     arguments = parser.parse_args()
-    scored = {folder.parent.name: read_samples(folder / SAMPLES) for folder in arguments.scored}
+    scored = {
+        folder.parent.name if arguments.ask is None else folder.name: read_samples(folder / SAMPLES)
+        if arguments.ask is None
+        else asked(arguments.ask, folder)
+        for folder in arguments.scored
+    }
     samples = list(next(iter(scored.values())).values())
     prior = prior_of(arguments.training, sorted({sample.details["kind"] for sample in samples}))
     columns = {"prior": [prior_score(prior, sample) for sample in samples]}
@@ -44,14 +83,34 @@ def main() -> None:
     print("| questions | number | " + " | ".join(columns) + " |")
     print("|---|---|" + "---|" * len(columns))
     for group, belongs in GROUPS.items():
-        report(f"{group}, all", samples, columns, belongs)
-        if group != "text to be read":
-            report(
-                f"{group}, but yes or no",
-                samples,
-                columns,
-                lambda s, b=belongs: b(s) and s.details["form"] != "yes/no",
-            )
+        report(group, samples, columns, belongs)
+
+
+def asked(model: str, folder: Path) -> dict[str, Sample]:
+    """The answers of a model to all short questions about a folder of scenes, scored as the task scores them."""
+    questions = [question for kind in KINDS for question in short_questions(folder / f"{kind}.json")]
+    engine = FusionEngine.from_pretrained(model)
+    samples = {}
+    for start in tqdm(range(0, len(questions), BATCH), desc="Asking"):
+        batch = questions[start : start + BATCH]
+        answers = engine.answer([conversation(each.image, each.prompt) for each in batch], max_new_tokens=48)
+        for question, answer in zip(batch, answers, strict=True):
+            verdict = find_task("scenes").score(question, answer.text, None)
+            samples[question.id] = Sample(
+                question.id, question.prompt, answer.text, verdict.parsed, verdict.score, verdict.reason,
+                question.reference, question.details, answer.finish_reason,
+            )  # fmt: skip
+    return samples
+
+
+def short_questions(file: Path) -> Iterator[Question]:
+    for sample in read_llava(file):
+        for number, turn in enumerate(sample.turns):
+            if turn.question.endswith(WORD):
+                form = "yes/no" if turn.answer in ("yes", "no") else "number" if turn.answer.isdigit() else "words"
+                details = {"kind": file.stem, "form": form}
+                name = f"{sample.id}-q{number}"
+                yield Question(name, turn.question, sample.image, str(sample.image), turn.answer, details)
 
 
 def prior_of(training: Path, kinds: Sequence[str]) -> Prior:
@@ -75,9 +134,7 @@ def opening(question: str) -> str:
     return " ".join(question.split()[:2]).casefold()
 
 
-def report(
-    name: str, samples: Sequence[Sample], columns: dict[str, list[float]], belongs: Callable[[Sample], bool]
-) -> None:
+def report(name: str, samples: Sequence[Sample], columns: dict[str, list[float]], belongs: Belongs) -> None:
     chosen = [number for number, sample in enumerate(samples) if belongs(sample)]
     shares = (sum(scores[number] for number in chosen) / len(chosen) for scores in columns.values())
     print(f"| {name} | {len(chosen)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
