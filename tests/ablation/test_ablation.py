@@ -7,7 +7,7 @@ import pytest
 from fusionvl import cli
 from fusionvl.ablation import run as ablation_run
 from fusionvl.ablation.budget import count_parameters, widened
-from fusionvl.ablation.recipe import fingerprint, training_recipe
+from fusionvl.ablation.recipe import fingerprint, load_ablation, training_recipe
 from fusionvl.ablation.results import read_results
 from fusionvl.ablation.run import ablate, trainings
 
@@ -144,3 +144,10 @@ def test_results_are_json_lines(make_recipe, tmp_path):
     ablate(make_recipe(variants=[{"name": "full"}]), tmp_path)
     (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
     assert json.loads(line)["correct_by_kind"]["plain"][1] == 3
+
+
+def test_the_recipe_of_the_repository_loads(request):
+    recipe = load_ablation(request.config.rootpath / "recipes" / "ablation.yaml")
+    runs = trainings(recipe)
+    assert set(runs) == {(variant.name, seed) for variant in recipe.variants for seed in recipe.seeds}
+    assert len(recipe.seeds) >= 3
