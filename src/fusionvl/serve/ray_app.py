@@ -2,7 +2,7 @@
 
     serve.run(application_of(settings, RaySettings(min_replicas=2, max_replicas=8)))
 
-`application` is the import path for Ray's own configuration files (deploy/ray_serve.yaml). Knows Ray Serve; what the
+`application` is the import path for Ray's own configuration files (deploy/rayservice.yaml). Knows Ray Serve; what the
 deployments do is in the modules beside it.
 """
 

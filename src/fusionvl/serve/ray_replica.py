@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from fusionvl.engine.generation_request import Event, Failure, Finish, Listener, Piece, SamplingSettings
-from fusionvl.engine.waiting_line import QueueFull
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.files import FileStore
 from fusionvl.serve.messages import Call, Refused, Returned
@@ -36,6 +35,8 @@ class ModelReplica:
     def __init__(self, loader: Loader, source: str, settings: WorkerSettings, limits: Limits) -> None:
         self._model = loader(source, settings, limits)
         self._silence_seconds = settings.silence_seconds
+        self._most_answers = limits.waiting + settings.max_batch
+        self._open_answers = 0
         self._events_told = 0
         self._one_call = asyncio.Lock()
 
@@ -51,6 +52,11 @@ class ModelReplica:
         inbox: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         deadline = time.monotonic() + seconds
         tickets: list[Ticket] = []
+        if self._open_answers + len(settings) > self._most_answers:
+            message = f"{self._open_answers} answers wait or run, the bound is {self._most_answers}: try again"
+            yield [(0, Refused("queue_full", message))]
+            return
+        self._open_answers += len(settings)
         try:
             for index, one in enumerate(settings):
                 listener = _listener(loop, inbox, index)
@@ -59,12 +65,9 @@ class ModelReplica:
                 except ValueError as error:
                     yield [(index, Refused("invalid_request", str(error)))]
                     return
-                except QueueFull as error:
-                    yield [(index, Refused("queue_full", f"{error}: try again"))]
-                    return
-                except RuntimeError:
+                except Exception:  # noqa: BLE001 - a batching that takes no request has ended: another must begin
                     _LOG.exception("the batching takes no requests any more")
-                    os._exit(1)  # another replica is started, and the requests of this one are asked of it
+                    os._exit(1)  # who waits here asks another replica
             unfinished = len(tickets)
             while unfinished:
                 events = [await inbox.get()]
@@ -74,6 +77,7 @@ class ModelReplica:
                 unfinished -= sum(not isinstance(event, Piece) for _, event in events)
                 yield [(index, await _judged(event, messages)) for index, event in events]
         finally:
+            self._open_answers -= len(settings)
             for ticket in tickets:
                 ticket.cancel()
 
