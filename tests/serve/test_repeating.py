@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusionvl.engine.generation_request import Failure, Finish, Piece, SamplingSettings, TokenLogprob
@@ -148,6 +148,7 @@ def cut(tokens, sizes):
 SIZES = st.lists(st.integers(0, 3), max_size=6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=12), st.lists(SIZES, min_size=ATTEMPTS, max_size=ATTEMPTS), st.data())
 def test_wherever_it_dies_the_answer_is_whole(tokens, sizes, data):
     """Text and log probabilities, cut differently each time."""

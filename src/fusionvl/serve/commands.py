@@ -20,7 +20,7 @@ from fusionvl.serve.settings import (
     read_api_keys,
 )
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -74,7 +74,7 @@ def parse_serve_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ValueError: When they cannot be parsed.
     """
-    parser = argparse.ArgumentParser(prog="fusionvl serve", exit_on_error=False)
+    parser = argparse.ArgumentParser(prog="fusionvl serve", exit_on_error=False, allow_abbrev=False)
     add_serve_command(parser)
     try:
         options, unknown = parser.parse_known_args(arguments)
@@ -157,7 +157,7 @@ def settings_from(options: argparse.Namespace) -> ServerSettings:
     models = parse_models(options.models, shipped_model())
     for model in models:
         check_source(model.source)
-    hosts = options.allowed_host or (_LOOPBACK_NAMES if options.host in _LOOPBACK else ())
+    hosts = options.allowed_host or (_LOOPBACK_NAMES if options.host in LOOPBACK else ())
     return ServerSettings(
         models=models,
         api_keys=read_api_keys(options.api_key_file) if options.api_key_file else (),

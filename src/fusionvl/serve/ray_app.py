@@ -20,7 +20,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from fusionvl.serve.app import create_app
-from fusionvl.serve.commands import parse_serve_arguments, ray_settings_from, settings_from
+from fusionvl.serve.commands import LOOPBACK, parse_serve_arguments, ray_settings_from, settings_from
 from fusionvl.serve.engine_loader import load_engine
 from fusionvl.serve.ray_pool import RayFiles, RayPool
 from fusionvl.serve.ray_replica import FileKeeper, ModelReplica
@@ -28,7 +28,6 @@ from fusionvl.serve.settings import RaySettings, ServerSettings
 from fusionvl.serve.worker import Loader
 
 APP_NAME = "fusionvl"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _INGRESS_REQUESTS = 1000  # of one process at a time; the application's own limits are narrower
 _START_ATTEMPTS = 3
 _HEALTH_PERIOD_SECONDS = 5.0
@@ -146,7 +145,7 @@ def deploy(app: serve.Application, host: str, port: int) -> str:
     Raises:
         ValueError: When a deployment cannot be started; the reason is in it.
     """
-    location = "HeadOnly" if host in _LOOPBACK else "EveryNode"
+    location = "HeadOnly" if host in LOOPBACK else "EveryNode"
     serve.start(proxy_location=location, http_options={"host": host, "port": port})
     try:
         serve.run(app, name=APP_NAME)
