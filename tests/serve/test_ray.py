@@ -1,12 +1,16 @@
 """The application on a real Ray cluster of two nodes on this machine; what a killed replica did is done by another."""
 
+import base64
 import contextlib
 import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -39,6 +43,7 @@ def cluster(tmp_path_factory):
 
         log = tmp_path_factory.mktemp("ray") / "script.log"
         path = os.pathsep.join([str(SRC), str(Path(__file__).parent)])
+        patch.setenv("PYTHONPATH", path)  # for what the command deploys
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 8, "include_dashboard": False})
         try:
             made.add_node(num_cpus=8)
@@ -56,7 +61,8 @@ def http(cluster):
     """A client of the application, deployed."""
     from fusionvl.serve.ray_app import application_of, deploy
 
-    url = deploy(application_of(SETTINGS, SPREAD, load_scripted), "127.0.0.1", free_port())
+    cluster.port = free_port()
+    url = deploy(application_of(SETTINGS, SPREAD, load_scripted), "127.0.0.1", cluster.port)
     with httpx.Client(base_url=url, timeout=120) as client:
         wait_for(lambda: client.get("/ready").status_code == 200, 60)
         yield client
@@ -112,9 +118,8 @@ def test_every_endpoint_answers(http, png):
     error_of(http.post("/v1/chat/completions", json={**body("a"), "model": "none"}), 404, "model_not_found")
     assert "seed=None" in ask(http, "settings")["message"]["content"]
     assert "seed=None" not in ask(http, "settings", temperature=1.0)["message"]["content"]
-    metrics = http.get("/metrics").text
-    assert 'fusionvl_replicas{model="scripted"} 2.0' in metrics
-    assert 'fusionvl_answer_tokens_total{model="scripted"}' in metrics
+    wait_for(lambda: 'fusionvl_replicas{model="scripted"} 2.0' in http.get("/metrics").text)
+    assert 'fusionvl_answer_tokens_total{model="scripted"}' in http.get("/metrics").text
 
     file = http.post("/v1/files", files={"file": ("a.png", png)}, data={"purpose": "vision"}).json()
     parts = [{"type": "file", "file": {"file_id": file["id"]}}, {"type": "text", "text": "messages"}]
@@ -152,3 +157,54 @@ def test_a_killed_replica_loses_no_request(cluster, http):
     assert log(cluster).count("begin repeat streamed 60 0.1") == 2, "it was asked again, once"
     wait_for(lambda: len(replicas() - {victim}) == 2, 120)
     assert ask(http, "still here")["message"]["content"] == "still here "
+
+
+@contextlib.contextmanager
+def asking_all_the_time(look):
+    """Calls `look` in a loop beside the block; its errors come out at the end."""
+    is_over = threading.Event()
+
+    def go_on():
+        count = 0
+        while not is_over.is_set():
+            look()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(1) as thread:
+        counted = thread.submit(go_on)
+        try:
+            yield
+        finally:
+            is_over.set()
+        assert counted.result() > 1
+
+
+def test_an_update_loses_no_request(cluster, http):
+    from fusionvl.serve.ray_app import application_of, deploy
+
+    before = replicas()
+    shorter = replace(SETTINGS, limits=replace(SETTINGS.limits, max_new_tokens=3))
+    with asking_all_the_time(lambda: ask(http, "repeat word 2 0.05")):
+        deploy(application_of(shorter, SPREAD, load_scripted), "127.0.0.1", cluster.port)
+        wait_for(lambda: ask(http, "repeat word 5 0.01")["finish_reason"] == "length", 60)
+    wait_for(lambda: len(replicas()) == 2 and not replicas() & before, 60)
+
+
+def test_the_command_replaces_it_by_the_shipped_model(cluster, http):
+    options = ["--ray", cluster.address, "--port", str(cluster.port), "--replicas", "1-2", "--device", "cpu"]
+    command = [sys.executable, "-m", "fusionvl", "serve", *options]
+    with asking_all_the_time(lambda: http.get("/health").raise_for_status()):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"http://127.0.0.1:{cluster.port}" in done.stdout
+    (model,) = wait_for(
+        lambda: [one["id"] for one in http.get("/v1/models").json()["data"] if one["id"] != "scripted"], 60
+    )
+    picture = base64.b64encode((SRC.parent / "examples" / "triangle.png").read_bytes()).decode()
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}},
+        {"type": "text", "text": "what shape is in the image?"},
+    ]
+    assert ask(http, parts, model=model)["message"]["content"] == "triangle"
+    explained = http.post("/v1/explain", json={**body(parts), "model": model})
+    assert explained.status_code == 200, explained.text
