@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     chat = commands.add_parser("chat", help="talk about an image; /image PATH, /reset and /quit inside")
     chat.add_argument("image", metavar="IMAGE", nargs="?", help="path of an image file")
     add_engine_options(chat)
+    chat.add_argument("--url", metavar="URL", help="ask a server instead; --model is its name there")
+    chat.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the server's key")
     chat.set_defaults(run=_chat)
 
     add_explain_command(commands.add_parser("explain", help="draw what the model looked at for a question"))
@@ -118,7 +120,27 @@ def _ask(options: argparse.Namespace) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from fusionvl.terminal import chat
 
-    chat(engine_from(options), options.image, options.num_latents, options.max_new_tokens)
+    if options.url is not None:
+        _chat_with_server(options)
+        return
+    if options.api_key_env is not None:
+        raise ValueError("--api-key-env is for a server: give its --url, too")
+    engine = engine_from(options)
+    settings = {"num_latents": options.num_latents, "max_new_tokens": options.max_new_tokens}
+    chat(lambda messages: engine.stream(messages, **settings), options.image)
+
+
+def _chat_with_server(options: argparse.Namespace) -> None:
+    from fusionvl.serve.client import RemoteModel
+    from fusionvl.terminal import chat
+
+    if (options.device, options.dtype) != ("auto", "auto"):
+        raise ValueError("--device and --dtype are the server's to choose: leave them out with --url")
+    key = os.environ.get(options.api_key_env) if options.api_key_env else None
+    if options.api_key_env and not key:
+        raise ValueError(f"the environment variable {options.api_key_env} holds no key")
+    with RemoteModel(options.url, key, options.model, options.max_new_tokens, options.num_latents) as model:
+        chat(model.stream, options.image)
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -1,11 +1,11 @@
 """Asking and chatting in a terminal: streams answers, reads lines.
 
-Knows an engine and a terminal; parsing of commands is in `cli.py`.
+Knows a terminal and who answers, an engine or a server; parsing of commands is in `cli.py`.
 """
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,13 @@ def print_answer(
     _print_stream(engine.stream(conversation(image, question), num_latents=num_latents, max_new_tokens=max_new_tokens))
 
 
-def chat(engine: FusionEngine, image: str | None, num_latents: int | None, max_new_tokens: int) -> None:
-    """Talk about an image until the input ends; errors are told and the talk goes on."""
+def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | None) -> None:
+    """Talk about an image until the input ends; errors are told and the talk goes on.
+
+    Args:
+        stream: Answers a conversation piece by piece: an engine's, or a server's.
+        image: Path of the first image.
+    """
     _enable_line_editing()
     if image is not None:
         _load(image)  # a wrong path is told before the first question
@@ -46,7 +51,7 @@ def chat(engine: FusionEngine, image: str | None, num_latents: int | None, max_n
                 print(HELP)
                 continue
             asked = [*messages, *conversation(None if messages else image, line)]
-            text = _print_stream(engine.stream(asked, num_latents=num_latents, max_new_tokens=max_new_tokens))
+            text = _print_stream(stream(asked))
         except ValueError as error:
             print(error, file=sys.stderr)
             continue

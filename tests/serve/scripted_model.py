@@ -46,6 +46,7 @@ class ScriptedBatching:
 
     def answer(self, ticket, text, messages, settings, listener):
         self.running += 1
+        log(f"process {os.getpid()} answers {text}")
         log(f"begin {text}")
         command, _, rest = text.partition(" ")
         start = time.monotonic()

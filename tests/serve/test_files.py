@@ -1,5 +1,7 @@
 """Uploaded images: through the official client, and when there is no room or the clock runs."""
 
+import asyncio
+
 import openai
 import pytest
 from serving import error_of, running
@@ -80,19 +82,19 @@ def test_there_is_room_for_so_much(png):
 def test_files_are_forgotten_when_they_are_old():
     now = 1000.0
     store = FileStore(Limits(file_seconds=60), clock=lambda: now)
-    old = store.add("me", b"abc", "image/png", "a", "vision")
+    old = asyncio.run(store.add("me", b"abc", "image/png", "a", "vision"))
     now += 59
-    young = store.add("me", b"de", "image/png", "b", "vision")
-    assert store.get("me", old.id) is old
+    young = asyncio.run(store.add("me", b"de", "image/png", "b", "vision"))
+    assert asyncio.run(store.get("me", old.id)) is old
     now += 1
     with pytest.raises(ApiError):
-        store.get("me", old.id)
-    assert store.list("me") == [young]
+        asyncio.run(store.get("me", old.id))
+    assert asyncio.run(store.list("me")) == [young]
     assert store.num_bytes == 2
 
 
 def test_ids_cannot_be_guessed():
     store = FileStore(Limits())
-    ids = {store.add("me", b"", "image/png", "a", "vision").id for _ in range(100)}
+    ids = {asyncio.run(store.add("me", b"", "image/png", "a", "vision")).id for _ in range(100)}
     assert len(ids) == 100
     assert all(len(file_id) >= len("file-") + 32 for file_id in ids)

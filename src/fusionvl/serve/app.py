@@ -13,6 +13,7 @@ from fastapi import APIRouter, FastAPI, File, Form, Request, Response, UploadFil
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from fusionvl import __version__
+from fusionvl.serve.backend import Files, Pool
 from fusionvl.serve.chat import ChatService
 from fusionvl.serve.engine_loader import load_engine
 from fusionvl.serve.errors import ApiError, add_error_handlers
@@ -36,13 +37,21 @@ _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
 router = APIRouter()
 
 
-def create_app(settings: ServerSettings, loader: Loader = load_engine, fetcher: ImageFetcher | None = None) -> FastAPI:
+def create_app(
+    settings: ServerSettings,
+    loader: Loader = load_engine,
+    fetcher: ImageFetcher | None = None,
+    pool: Pool | None = None,
+    files: Files | None = None,
+) -> FastAPI:
     """Build the application; models start with it and end with it.
 
     Args:
         settings: Models, keys, limits.
         loader: Loads a model in its process.
         fetcher: For images by URL; None is one as the settings want it.
+        pool: The models; None is processes of this machine that `loader` loads them in.
+        files: Keeps uploaded images; None is this process.
     """
     app = FastAPI(title="fusionvl", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a redirect has no error shape
@@ -50,8 +59,8 @@ def create_app(settings: ServerSettings, loader: Loader = load_engine, fetcher: 
     state.settings = settings
     state.running = 0
     state.draining = asyncio.Event()
-    state.pool = ModelPool(settings.models, loader, settings.workers, settings.limits)
-    state.files = FileStore(settings.limits)
+    state.pool = pool or ModelPool(settings.models, loader, settings.workers, settings.limits)
+    state.files = files or FileStore(settings.limits)
     state.metrics = Metrics(state.pool)
     fetcher = fetcher or ImageFetcher(settings.limits, settings.allow_private_networks)
     state.images = ImageReader(settings.limits, fetcher, state.files)
@@ -106,13 +115,13 @@ async def explain(body: ChatRequest, request: Request) -> dict[str, Any]:
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """The models of this server, loaded or not."""
-    return {"object": "list", "data": [_model(name) for name in request.app.state.pool.slots]}
+    return {"object": "list", "data": [_model(name) for name in request.app.state.pool.names]}
 
 
 @router.get("/v1/models/{name}")
 async def get_model(name: str, request: Request) -> dict[str, Any]:
     """One model."""
-    if name not in request.app.state.pool.slots:
+    if name not in request.app.state.pool.names:
         raise ApiError("model_not_found", f"There is no model {name[:100]!r}: GET /v1/models lists them", "model")
     return _model(name)
 
@@ -135,14 +144,14 @@ async def upload_file(
     except ApiError as error:
         error.param = "file"
         raise
-    stored = state.files.add(request.scope["owner"], content, media_type, file.filename or "image", purpose)
+    stored = await state.files.add(request.scope["owner"], content, media_type, file.filename or "image", purpose)
     return dict(stored.as_json())
 
 
 @router.get("/v1/files")
 async def list_files(request: Request) -> dict[str, Any]:
     """The client's own files, newest first."""
-    files = [file.as_json() for file in request.app.state.files.list(request.scope["owner"])]
+    files = [file.as_json() for file in await request.app.state.files.list(request.scope["owner"])]
     ends = {"first_id": files[0]["id"], "last_id": files[-1]["id"]} if files else {}
     return {"object": "list", "data": files, "has_more": False, **ends}
 
@@ -150,13 +159,14 @@ async def list_files(request: Request) -> dict[str, Any]:
 @router.get("/v1/files/{file_id}")
 async def get_file(file_id: str, request: Request) -> dict[str, Any]:
     """One file's description."""
-    return dict(request.app.state.files.get(request.scope["owner"], file_id).as_json())
+    file = await request.app.state.files.get(request.scope["owner"], file_id)
+    return dict(file.as_json())
 
 
 @router.get("/v1/files/{file_id}/content")
 async def get_content(file_id: str, request: Request) -> Response:
     """One file's bytes."""
-    file = request.app.state.files.get(request.scope["owner"], file_id)
+    file = await request.app.state.files.get(request.scope["owner"], file_id)
     headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
     return Response(file.content, media_type=file.media_type, headers=headers)
 
@@ -164,7 +174,7 @@ async def get_content(file_id: str, request: Request) -> Response:
 @router.delete("/v1/files/{file_id}")
 async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
     """Forget a file."""
-    request.app.state.files.delete(request.scope["owner"], file_id)
+    await request.app.state.files.delete(request.scope["owner"], file_id)
     return {"id": file_id, "object": "file", "deleted": True}
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fusionvl.engine.generation_request import Event, Failure, Finish, Piece, SamplingSettings, TokenLogprob
+from fusionvl.serve.backend import Pool
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.images import ImageReader
 from fusionvl.serve.metrics import Metrics
-from fusionvl.serve.models import ModelPool
 from fusionvl.serve.protocol import ChatRequest, Message
 from fusionvl.serve.settings import Limits
 
@@ -47,7 +47,7 @@ class ChatService:
         limits: Of requests.
     """
 
-    def __init__(self, pool: ModelPool, images: ImageReader, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, pool: Pool, images: ImageReader, metrics: Metrics, limits: Limits) -> None:
         self._pool = pool
         self._images = images
         self._metrics = metrics

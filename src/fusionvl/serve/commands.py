@@ -5,13 +5,22 @@ Rooms are imported inside the functions, so that `--help` is instant.
 
 import argparse
 import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fusionvl.engine.options import positive
 from fusionvl.engine.sources import check_source, shipped_model
-from fusionvl.serve.settings import Limits, ServerSettings, WorkerSettings, parse_models, read_api_keys
+from fusionvl.serve.settings import (
+    Limits,
+    RaySettings,
+    ServerSettings,
+    WorkerSettings,
+    parse_models,
+    read_api_keys,
+)
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -41,7 +50,39 @@ def add_serve_command(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--drain-seconds", metavar="S", type=float, default=30.0, help="for running answers at the end")
     serve.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    _add_ray_options(serve.add_argument_group("on a Ray cluster"))
     serve.set_defaults(run=_serve)
+
+
+def _add_ray_options(serve: argparse._ArgumentGroup) -> None:
+    serve.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="local",
+        help="deploy on the cluster at HOST:PORT (auto: this machine's) and return; alone: run on a new one here",
+    )
+    serve.add_argument("--replicas", metavar="N|MIN-MAX", default="1", help="of each model, as the load asks")
+    serve.add_argument("--replica-cpus", metavar="N", type=float, default=1.0, help="each takes")
+    serve.add_argument("--replica-gpus", metavar="N", type=float, default=0.0, help="each takes; 0.5 shares one")
+    serve.add_argument("--http-replicas", metavar="N", type=positive, default=1, help="processes that speak HTTP")
+
+
+def parse_serve_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a list of arguments, as after `fusionvl serve`; for those who have no command line.
+
+    Raises:
+        ValueError: When they cannot be parsed.
+    """
+    parser = argparse.ArgumentParser(prog="fusionvl serve", exit_on_error=False, allow_abbrev=False)
+    add_serve_command(parser)
+    try:
+        options, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    if unknown:
+        raise ValueError(f"fusionvl serve knows no {' '.join(unknown)}")
+    return options
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -49,6 +90,9 @@ def _serve(options: argparse.Namespace) -> None:
 
     for module in ("fastapi", "uvicorn", "httpx", "prometheus_client", "pydantic", "python_multipart"):
         import_extra(module, extra="serve", needed_for="fusionvl serve")
+    if options.ray is not None:
+        _serve_on_ray(options)
+        return
     from fusionvl.serve.app import create_app
     from fusionvl.serve.server import run_server
 
@@ -65,6 +109,45 @@ def _serve(options: argparse.Namespace) -> None:
     )
 
 
+def _serve_on_ray(options: argparse.Namespace) -> None:
+    from fusionvl.data.extras import import_extra
+
+    import_extra("ray", extra="ray", needed_for="fusionvl serve --ray")
+    from fusionvl.serve.ray_app import application_of, deploy, join, stay
+
+    settings, spread = settings_from(options), ray_settings_from(options)
+    join(options.ray)
+    url = deploy(application_of(settings, spread), options.host, options.port)
+    names = ", ".join(model.name for model in settings.models)
+    print(f"Serving {names} at {url}", flush=True)
+    if options.ray == "local":
+        stay()
+    else:
+        print("It runs on; the same command with other options updates it, `serve shutdown` ends it")
+
+
+def ray_settings_from(options: argparse.Namespace) -> RaySettings:
+    """The typed settings of the cluster's options.
+
+    Raises:
+        ValueError: When they cannot be used, or an option means nothing on a cluster.
+    """
+    if options.memory_gb is not None:
+        raise ValueError("--memory-gb is for one machine: on a cluster every model has replicas of its own")
+    if not 0 < options.port < 2**16:
+        raise ValueError(f"--port must be a port on a cluster, not {options.port}")
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", options.replicas)
+    if found is None:
+        raise ValueError(f"--replicas is N or MIN-MAX, not {options.replicas}")
+    return RaySettings(
+        min_replicas=int(found[1]),
+        max_replicas=int(found[2] or found[1]),
+        ingress_replicas=options.http_replicas,
+        cpus=options.replica_cpus,
+        gpus=options.replica_gpus,
+    )
+
+
 def settings_from(options: argparse.Namespace) -> ServerSettings:
     """The typed settings of the command line.
 
@@ -74,7 +157,7 @@ def settings_from(options: argparse.Namespace) -> ServerSettings:
     models = parse_models(options.models, shipped_model())
     for model in models:
         check_source(model.source)
-    hosts = options.allowed_host or (_LOOPBACK_NAMES if options.host in _LOOPBACK else ())
+    hosts = options.allowed_host or (_LOOPBACK_NAMES if options.host in LOOPBACK else ())
     return ServerSettings(
         models=models,
         api_keys=read_api_keys(options.api_key_file) if options.api_key_file else (),

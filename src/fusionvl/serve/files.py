@@ -55,6 +55,8 @@ class StoredFile:
 class FileStore:
     """Keeps uploaded images until they are deleted or too old.
 
+    Its methods are coroutines because on a cluster it is elsewhere (`backend.Files`).
+
     Args:
         limits: Bytes and age.
         clock: Seconds since 1970.
@@ -66,7 +68,7 @@ class FileStore:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self.num_bytes = 0
 
-    def add(self, owner: str, content: bytes, media_type: str, filename: str, purpose: str) -> StoredFile:
+    async def add(self, owner: str, content: bytes, media_type: str, filename: str, purpose: str) -> StoredFile:
         """Keep an image.
 
         Raises:
@@ -88,7 +90,7 @@ class FileStore:
         self.num_bytes += len(content)
         return file
 
-    def get(self, owner: str, file_id: str, param: str | None = None) -> StoredFile:
+    async def get(self, owner: str, file_id: str, param: str | None = None) -> StoredFile:
         """A client's own file.
 
         Raises:
@@ -100,18 +102,18 @@ class FileStore:
             raise ApiError("file_not_found", f"There is no file {file_id[:60]!r}: upload it again", param)
         return file
 
-    def list(self, owner: str) -> list[StoredFile]:
+    async def list(self, owner: str) -> list[StoredFile]:
         """A client's files, newest first."""
         self._forget_old()
         return [file for file in reversed(self._files.values()) if file.owner == owner]
 
-    def delete(self, owner: str, file_id: str) -> None:
+    async def delete(self, owner: str, file_id: str) -> None:
         """Forget a client's own file.
 
         Raises:
             ApiError: As `get`.
         """
-        self._drop(self.get(owner, file_id))
+        self._drop(await self.get(owner, file_id))
 
     def _forget_old(self) -> None:
         now = self._clock()

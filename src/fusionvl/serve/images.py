@@ -11,9 +11,9 @@ import warnings
 
 from PIL import Image
 
+from fusionvl.serve.backend import Files
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.fetching import ImageFetcher
-from fusionvl.serve.files import FileStore
 from fusionvl.serve.protocol import FilePart, ImagePart
 from fusionvl.serve.settings import Limits
 
@@ -32,7 +32,7 @@ class ImageReader:
         files: For uploaded ones.
     """
 
-    def __init__(self, limits: Limits, fetcher: ImageFetcher, files: FileStore) -> None:
+    def __init__(self, limits: Limits, fetcher: ImageFetcher, files: Files) -> None:
         self._limits = limits
         self._fetcher = fetcher
         self._files = files
@@ -49,7 +49,8 @@ class ImageReader:
             ApiError: When it cannot be had, or is not an image within the limits.
         """
         if isinstance(part, FilePart):
-            return self._files.get(owner, part.file.file_id, f"{param}.file.file_id").content  # checked when it came
+            file = await self._files.get(owner, part.file.file_id, f"{param}.file.file_id")
+            return file.content  # checked when it came
         url = part.image_url.url
         try:
             if url[:5].lower() == "data:":

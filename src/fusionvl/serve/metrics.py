@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fusionvl.engine.generation_request import Finish
+from fusionvl.serve.backend import Pool
 from fusionvl.serve.errors import ERROR_KEY
-from fusionvl.serve.models import ModelPool
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 
@@ -22,7 +22,7 @@ class Metrics:
         pool: Whose gauges are read when somebody asks.
     """
 
-    def __init__(self, pool: ModelPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.registry = registry = CollectorRegistry()
 
@@ -46,6 +46,7 @@ class Metrics:
         self._cache_hits = counter("image_cache_hits", "Answers whose image's features were known", "model")
         self._cache_misses = counter("image_cache_misses", "Answers whose image's features were computed", "model")
         self._cancelled = counter("cancelled", "Answers nobody waited for any more", "model")
+        self._replicas = gauge("replicas", "Processes that can answer")
         self._waiting = gauge("queue_length", "Answers that wait for the running batch")
         self._running = gauge("batch_size", "Answers decoded together")
         self._bytes = gauge("model_bytes", "Memory of a loaded model; 0 when it is not loaded")
@@ -77,12 +78,17 @@ class Metrics:
 
     def as_text(self) -> bytes:
         """Everything, in Prometheus' text format."""
-        for name, slot in self._pool.slots.items():
-            beat = slot.worker.beat if slot.is_loaded and slot.worker is not None else None
-            self._waiting.labels(name).set(beat.waiting if beat else 0)
-            self._running.labels(name).set(beat.running if beat else 0)
-            self._bytes.labels(name).set(slot.worker.num_bytes if beat and slot.worker else 0)
-            self._restarts.labels(name).set(slot.restarts)
+        for name, load in self._pool.loads().items():
+            gauges = {
+                self._replicas: load.replicas,
+                self._waiting: load.waiting,
+                self._running: load.running,
+                self._bytes: load.num_bytes,
+                self._restarts: load.restarts,
+            }
+            for gauge, value in gauges.items():
+                if value is not None:
+                    gauge.labels(name).set(value)
         return generate_latest(self.registry)
 
 

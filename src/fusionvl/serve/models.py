@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusionvl.serve.backend import ModelLoad
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.settings import Limits, ServedModel, WorkerSettings
 from fusionvl.serve.worker import Loader
@@ -76,6 +77,11 @@ class ModelPool:
         self._began = False
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of all models, loaded or not."""
+        return tuple(self.slots)
+
+    @property
     def is_ready(self) -> bool:
         """Whether the first model was loaded once and is not being replaced; unloaded, it may come back."""
         return self._began and next(iter(self.slots.values())).loading is None
@@ -115,6 +121,10 @@ class ModelPool:
         finally:
             slot.answers -= answers
             slot.last_used = time.monotonic()
+
+    def loads(self) -> dict[str, ModelLoad]:
+        """How busy each model was at its last sign of life."""
+        return {name: _load_of(slot) for name, slot in self.slots.items()}
 
     async def close(self) -> None:
         """Unload all, for good."""
@@ -204,6 +214,13 @@ class ModelPool:
             _LOG.info("%s is unloaded to make room for %s", oldest.model.name, slot.model.name)
             if worker is not None:
                 await worker.stop()
+
+
+def _load_of(slot: Slot) -> ModelLoad:
+    worker = slot.worker
+    if worker is None or not worker.is_alive:
+        return ModelLoad(0, 0, 0, 0, slot.restarts)
+    return ModelLoad(1, worker.beat.waiting, worker.beat.running, worker.num_bytes, slot.restarts)
 
 
 def estimated_bytes(source: str, settings: WorkerSettings) -> int:

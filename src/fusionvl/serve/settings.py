@@ -80,6 +80,29 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True)
+class RaySettings:
+    """How models are spread over a Ray cluster.
+
+    Attributes:
+        min_replicas, max_replicas: Processes of each model; between them the number follows the load.
+        ingress_replicas: Processes that speak HTTP.
+        cpus, gpus: That each process of a model takes; a part of a GPU is shared.
+    """
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    ingress_replicas: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(f"--replicas is N or MIN-MAX from 1 on, not {self.min_replicas}-{self.max_replicas}")
+        if self.cpus < 0 or self.gpus < 0:
+            raise ValueError(f"a replica takes at least 0 CPUs and GPUs, not {self.cpus:g} and {self.gpus:g}")
+
+
+@dataclass(frozen=True)
 class ServerSettings:
     """Everything `create_app` needs.
 

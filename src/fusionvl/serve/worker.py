@@ -200,7 +200,7 @@ class _Worker:
         if isinstance(event, Piece):
             self._outbox.put(Told(key, event))
         elif isinstance(event, Failure) and event.is_users:
-            self._aside.submit(lambda: self._end(key, _refusal(event, message)))
+            self._aside.submit(lambda: self._end(key, refusal(event, message.messages)))
         else:
             self._end(key, event)
 
@@ -217,20 +217,23 @@ class _Worker:
                 ticket.cancel()
 
     def _call(self, message: Call) -> None:
-        try:
-            function = self._model.calls[message.name]
-            reply = Returned(message.key, function(**message.arguments))
-        except ValueError as error:
-            reply = Returned(message.key, refused=Refused("invalid_request", str(error)))
-        except Exception:  # noqa: BLE001 - one call's trouble must reach its client, and no other
-            _LOG.exception("the call %s failed", message.name)
-            reply = Returned(message.key, refused=Refused("generation_failed", "The model failed on this request"))
-        self._outbox.put(reply)
+        self._outbox.put(run_call(self._model, message))
 
 
-def _refusal(failure: Failure, message: Submit) -> Refused:
+def run_call(model: LoadedModel, call: Call) -> Returned:
+    """Run one of a model's further functions; what goes wrong is in what it returns."""
+    try:
+        return Returned(call.key, model.calls[call.name](**call.arguments))
+    except ValueError as error:
+        return Returned(call.key, refused=Refused("invalid_request", str(error)))
+    except Exception:  # noqa: BLE001 - one call's trouble must reach its client, and no other
+        _LOG.exception("the call %s failed", call.name)
+        return Returned(call.key, refused=Refused("generation_failed", "The model failed on this request"))
+
+
+def refusal(failure: Failure, messages: list[dict[str, Any]]) -> Refused:
     """A failure that the request is to blame for, with a code that says whether it was its image."""
-    images = [part["image"] for turn in message.messages for part in turn["content"] if part["type"] == "image"]
+    images = [part["image"] for turn in messages for part in turn["content"] if part["type"] == "image"]
     try:
         for image in images:
             load_image(image)
