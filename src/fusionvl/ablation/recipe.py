@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
-
+from fusionvl.data.recipe_file import read_recipe
 from fusionvl.train.config import MixtureData, ModelFromScratch, Recipe, dump_recipe
 
 
@@ -115,14 +114,4 @@ def load_ablation(path: str | Path, overrides: list[str] | None = None) -> Ablat
     Raises:
         ValueError: When the file is missing, a key is unknown or a value is of the wrong type; names file and key.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"There is no recipe {path}")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--recipe", action="config")
-    parser.add_class_arguments(AblationRecipe)
-    try:
-        settings = parser.parse_args([f"--recipe={path}", *(f"--{override}" for override in overrides or [])])
-        values = vars(parser.instantiate(settings))
-        return AblationRecipe(**{name: values[name] for name in AblationRecipe.__dataclass_fields__})
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_recipe(AblationRecipe, path, overrides)

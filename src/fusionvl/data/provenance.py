@@ -1,10 +1,14 @@
-"""What a result was made with: versions of packages, the commit of a checkout. Knows no runs and no folders."""
+"""What a result was made with: versions of packages, the commit of a checkout, settings and where they differ.
+
+Knows no runs and no folders.
+"""
 
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 
 def versions_of(packages: Sequence[str]) -> dict[str, str | None]:
@@ -21,6 +25,20 @@ def commit_of(file: Path) -> str | None:
     except (FileNotFoundError, subprocess.CalledProcessError):  # no git, no checkout, or one of something else
         return None
     return f"{head}+changes" if changes else head
+
+
+def setting_differences(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Every setting that differs, by its dotted name, as (theirs, ours); None stands for one that is not there."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(theirs.keys() | ours.keys()):
+        before, now = theirs.get(name), ours.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found |= setting_differences(before, now, f"{prefix}{name}.")
+        elif before != now:
+            found[prefix + name] = (before, now)
+    return found
 
 
 def _version(package: str) -> str | None:

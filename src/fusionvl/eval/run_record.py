@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fusionvl.data.provenance import commit_of, versions_of
+from fusionvl.data.provenance import commit_of, setting_differences, versions_of
 from fusionvl.eval.sample_file import as_stored, replace_file
 
 RECORD = "run.json"
@@ -37,7 +37,7 @@ def claim(folder: Path, settings: Mapping[str, Any], told: Mapping[str, Any]) ->
         if begun:
             raise ValueError(f"{folder} holds samples and no {RECORD}: choose another --output")
         _write_first(path, settings, told)
-    changed = _differences(read_record(folder)["settings"], as_stored(settings))
+    changed = setting_differences(read_record(folder)["settings"], as_stored(settings))
     if changed and not begun:
         replace_file(path, _record(settings, told))
     elif changed:
@@ -84,15 +84,3 @@ def _record(settings: Mapping[str, Any], told: Mapping[str, Any]) -> bytes:
         "commit": commit_of(Path(__file__)),
     }
     return json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n"
-
-
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Every setting that differs, by its dotted name."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(theirs.keys() | ours.keys()):
-        before, now = theirs.get(name), ours.get(name)
-        if isinstance(before, dict) and isinstance(now, dict):
-            found |= _differences(before, now, f"{prefix}{name}.")
-        elif before != now:
-            found[prefix + name] = (before, now)
-    return found

@@ -7,12 +7,11 @@ there are, and in which shard, can never change. Knows recipes and no rows.
 import hashlib
 import json
 import os
-import platform
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fusionvl.data.provenance import setting_differences, versions_of
 from fusionvl.synth.recipe import SynthRecipe, identity
 
 MANIFEST = "run.json"
@@ -43,7 +42,7 @@ def claim(folder: Path, recipe: SynthRecipe, prompts: dict[str, str], accept_cha
         if _write_first(path, ours):
             return
     manifest = json.loads(path.read_text(encoding="utf-8"))
-    changed = _differences(manifest["settings"], ours)
+    changed = setting_differences(manifest["settings"], ours)
     if not changed:
         return
     told = "; ".join(f"{name}: {before!r} there, {now!r} here" for name, (before, now) in changed.items())
@@ -90,7 +89,7 @@ def _write_first(path: Path, settings: dict[str, Any]) -> bool:
     manifest = {
         "settings": settings,
         "begun": _now(),
-        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": versions_of(_PACKAGES),
         "accepted_changes": [],
     }
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
@@ -114,24 +113,5 @@ def _text(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _differences(theirs: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Every setting that differs, by its dotted name."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in sorted(theirs.keys() | ours.keys()):
-        before, now = theirs.get(name), ours.get(name)
-        if isinstance(before, dict) and isinstance(now, dict):
-            found |= _differences(before, now, f"{prefix}{name}.")
-        elif before != now:
-            found[prefix + name] = (before, now)
-    return found

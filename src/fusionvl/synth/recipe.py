@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
+from fusionvl.data.recipe_file import read_recipe
 from fusionvl.synth.fuse import FuseSettings
 from fusionvl.synth.progress import Price
 
@@ -216,17 +216,7 @@ def load_synth_recipe(path: str | Path, overrides: list[str] | None = None) -> S
         ValueError: When the file is missing, a key is unknown, a value is of the wrong type, or the steps do not fit
             together; names file and key.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"There is no recipe {path}")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--recipe", action="config")
-    parser.add_class_arguments(SynthRecipe)
-    try:
-        settings = parser.parse_args([f"--recipe={path}", *(f"--{override}" for override in overrides or [])])
-        values = vars(parser.instantiate(settings))
-        return SynthRecipe(**{name: values[name] for name in SynthRecipe.__dataclass_fields__})
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_recipe(SynthRecipe, path, overrides)
 
 
 def dump_synth_recipe(recipe: SynthRecipe) -> str:

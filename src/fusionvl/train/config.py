@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
+from fusionvl.data.recipe_file import read_recipe
 from fusionvl.data.replacement import FaultPolicy
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -297,17 +297,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         ValueError: When the file is missing, a key is unknown or a value is of the wrong type; names file and key.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"There is no recipe {path}")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--recipe", action="config")
-    parser.add_class_arguments(Recipe)
-    try:
-        settings = parser.parse_args([f"--recipe={path}", *(f"--{override}" for override in overrides or [])])
-        values = vars(parser.instantiate(settings))
-        return Recipe(**{name: values[name] for name in Recipe.__dataclass_fields__})
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return read_recipe(Recipe, path, overrides)
 
 
 def dump_recipe(recipe: Recipe) -> str:

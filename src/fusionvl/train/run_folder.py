@@ -4,11 +4,9 @@ Knows recipes and the file system; knows no model and no training loop.
 """
 
 import json
-import platform
-from importlib import metadata
 from pathlib import Path
 
-from fusionvl.data.provenance import commit_of
+from fusionvl.data.provenance import commit_of, versions_of
 from fusionvl.train.config import Recipe, dump_recipe
 from fusionvl.train.disk import write_text
 
@@ -32,6 +30,6 @@ def claim(output: Path, recipe: Recipe) -> None:
             f"{output} holds a run of another recipe (see {recorded}): choose another --output or remove it"
         )
     write_text(recorded, text)
-    versions: dict[str, str | int | None] = {name: metadata.version(name) for name in PACKAGES}
-    versions |= {"python": platform.python_version(), "commit": commit_of(Path(__file__)), "seed": recipe.seed}
+    versions: dict[str, str | int | None] = {**versions_of(PACKAGES)}
+    versions |= {"commit": commit_of(Path(__file__)), "seed": recipe.seed}
     write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")
