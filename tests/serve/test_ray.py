@@ -19,6 +19,7 @@ import pytest
 from scripted_model import load_scripted
 from serving import error_of, wait_for
 
+from fusionvl import cli
 from fusionvl.serve.settings import Limits, RaySettings, ServedModel, ServerSettings, WorkerSettings
 
 SRC = Path(__file__).parents[2] / "src"
@@ -208,3 +209,18 @@ def test_the_command_replaces_it_by_the_shipped_model(cluster, http):
     assert ask(http, parts, model=model)["message"]["content"] == "triangle"
     explained = http.post("/v1/explain", json={**body(parts), "model": model})
     assert explained.status_code == 200, explained.text
+
+
+def test_a_model_that_cannot_be_loaded_is_told(cluster, http):
+    """The last test: the application of the others is gone after it."""
+    from fusionvl.serve.ray_app import application_of, deploy
+
+    broken = replace(SETTINGS, models=(ServedModel("broken", "broken"),))
+    with pytest.raises(ValueError, match="The folder broken cannot be loaded"):
+        deploy(application_of(broken, RaySettings(), load_scripted), "127.0.0.1", cluster.port)
+
+
+@pytest.mark.parametrize(("address", "reason"), [("127.0.0.1:9", "No Ray cluster answers"), ("small", "HOST:PORT")])
+def test_no_cluster_is_told(address, reason, capsys):
+    assert cli.main(["serve", "--ray", address]) == 2
+    assert reason in capsys.readouterr().err

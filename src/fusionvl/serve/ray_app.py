@@ -8,6 +8,7 @@ deployments do is in the modules beside it.
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -150,9 +151,16 @@ def deploy(app: serve.Application, host: str, port: int) -> str:
     try:
         serve.run(app, name=APP_NAME)
     except RuntimeError as error:
-        reasons = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise ValueError(f"Ray Serve could not start the application: {reasons[-1]}") from error
+        raise ValueError(f"Ray Serve could not start the application: {_reason(error)}") from error
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last error of a replica that could not be started, from its trace; else what Ray Serve says."""
+    deployments = serve.status().applications[APP_NAME].deployments.values()
+    traces = "\n".join(deployment.message for deployment in deployments)
+    errors = re.findall(r"^\w+(?:Error|Exception): (.+)$", traces, re.MULTILINE)
+    return errors[-1] if errors else " ".join(str(error).split())
 
 
 def stay() -> None:
