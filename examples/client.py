@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - printing is what it is for
 """Asks a server about a picture with the official client (`pip install openai`): one answer, then a stream.
 
     python examples/client.py http://127.0.0.1:8000 examples/triangle.png "what shape is in the image?" "what color?"
