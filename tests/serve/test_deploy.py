@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from fusionvl.serve.app import router
-from fusionvl.serve.commands import add_serve_command, parse_serve_arguments, ray_settings_from
 from fusionvl.serve.metrics import Metrics
+from fusionvl.serve.options import add_serve_options, parse_serve_arguments, ray_settings_from
 from fusionvl.serve.settings import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +130,7 @@ def test_rayservice():
 
 def test_options_of_the_cluster():
     parser = argparse.ArgumentParser()
-    add_serve_command(parser)
+    add_serve_options(parser)
 
     def spread(*arguments):
         return ray_settings_from(parser.parse_args(["--ray", "auto", *arguments]))

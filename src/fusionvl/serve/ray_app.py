@@ -21,8 +21,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from fusionvl.serve.app import create_app
-from fusionvl.serve.commands import LOOPBACK, parse_serve_arguments, ray_settings_from, settings_from
 from fusionvl.serve.engine_loader import load_engine
+from fusionvl.serve.options import LOOPBACK, parse_serve_arguments, ray_settings_from, settings_from
 from fusionvl.serve.ray_pool import RayFiles, RayPool
 from fusionvl.serve.ray_replica import FileKeeper, ModelReplica
 from fusionvl.serve.settings import RaySettings, ServerSettings
