@@ -29,7 +29,7 @@ def model(tmp_path_factory):
     """A language model with random weights and a tokenizer of bytes."""
     folder = tmp_path_factory.mktemp("model")
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=260, special_tokens=["<|start|>", "<|end|>"], initial_alphabet=alphabet)
     tokenizer.decoder = decoders.ByteLevel()

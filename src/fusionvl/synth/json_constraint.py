@@ -32,6 +32,7 @@ class JsonConstraint:
         needed_for = "Keeping a local model to JSON (json_schema: true)"
         self._library: Any = import_extra("llguidance", extra="synth", needed_for=needed_for)
         bridge: Any = import_extra("llguidance.hf", extra="synth", needed_for=needed_for)
+        self._ends = list(ends)
         try:
             self._tokenizer = bridge.from_tokenizer(tokenizer, eos_token=list(ends))
         except ValueError as error:
@@ -54,14 +55,15 @@ class JsonConstraint:
             compiler(self._tokenizer, compiler.grammar_from_json_schema(json.dumps(schema), overrides=_SPACING))
             for schema in schemas
         ]
-        return _Masks(matchers)
+        return _Masks(matchers, self._ends)
 
 
 class _Masks:
     """The processor: follows what each row has written so far."""
 
-    def __init__(self, matchers: Sequence[Any]) -> None:
+    def __init__(self, matchers: Sequence[Any], ends: list[int]) -> None:
         self._matchers = matchers
+        self._ends = ends
         self._has_begun = False
 
     def __call__(self, ids: Any, scores: Any) -> Any:
@@ -72,7 +74,7 @@ class _Masks:
             if self._has_begun and not matcher.is_stopped():
                 matcher.consume_token(int(ids[row, -1]))
             if matcher.is_stopped() and not matcher.is_error():
-                fits[row] = 1  # ended: what generate fills it up with is not looked at
+                fits[row, self._ends] = 1  # the answer is whole
                 continue
             bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
             if matcher.is_error():
