@@ -70,7 +70,7 @@ class OriginalStyleInteractionLayer(InteractionLayer):
         question_ends = flat[context.question_ends].unsqueeze(1).expand_as(latents)
         windows = context.windows[context.image_of_question]
         keys, values = self.attention.project_windows(self.context_proj(windows))
-        update = self._gather_evidence(latents, question_ends, keys, values)
+        update, _ = self._gather_evidence(latents, question_ends, keys, values)
         updated = flat.index_add(0, context.latent_positions.flatten(), update.flatten(0, 1).to(flat.dtype))
         return updated.view_as(hidden_states)
 

@@ -4,7 +4,7 @@
 CI sets when it runs them, makes a missing lmms-eval an error.
 """
 
-import importlib.util
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -15,7 +15,7 @@ import pytest
 
 QUESTIONS = 11  # of each task; odd, so that two processes have unequal shares
 
-if importlib.util.find_spec("lmms_eval") is None:
+if not any(importlib.metadata.distributions(name="lmms-eval")):  # a module of that name may be this very folder
     if os.environ.get("LMMS_EVAL_REQUIRED"):
         raise ModuleNotFoundError(
             "lmms-eval is not installed here: run scripts/set_up_lmms_eval.sh and use its python"

@@ -11,7 +11,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the scripted model, too
 
-from serving import running
+from running_server import running
 
 from fusionvl.engine.sources import shipped_model
 from fusionvl.serve.engine_loader import load_engine

@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from serving import error_of
+from running_server import error_of
 
 QUESTION = [{"role": "user", "content": "one two three"}]
 

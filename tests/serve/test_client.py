@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from serving import running
+from running_server import running
 
 from fusionvl import cli
 from fusionvl.serve.client import RemoteModel

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serving import error_of, running
+from running_server import error_of, running
 
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.fetching import ImageFetcher, is_allowed, resolve

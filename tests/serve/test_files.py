@@ -4,7 +4,7 @@ import asyncio
 
 import openai
 import pytest
-from serving import error_of, running
+from running_server import error_of, running
 
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.files import FileStore

@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import JSON_ERROR_KEYS, running
+from running_server import JSON_ERROR_KEYS, running
 
 from fusionvl.serve.errors import STATUS_OF_CODE
 from fusionvl.serve.protocol import ChatRequest

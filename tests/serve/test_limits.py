@@ -11,7 +11,7 @@ import zlib
 import openai
 import pytest
 from PIL import Image
-from serving import error_of, running, wait_for
+from running_server import error_of, running, wait_for
 
 KEYS = ("a-key-of-one-client-1234", "a-key-of-another-client-5678")
 

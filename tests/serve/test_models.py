@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from serving import error_of, running, wait_for
+from running_server import error_of, running, wait_for
 
 from fusionvl.engine.sources import shipped_model
 from fusionvl.serve.models import estimated_bytes

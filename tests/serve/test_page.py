@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from serving import Server, running
+from running_server import Server, running
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "fusionvl" / "serve" / "web" / "examples"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -20,7 +20,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's event loop runs as long, and other tests start their own
 def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:

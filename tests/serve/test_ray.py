@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from running_server import error_of, wait_for
 from scripted_model import load_scripted
-from serving import error_of, wait_for
 
 from fusionvl import cli
 from fusionvl.serve.settings import Limits, RaySettings, ServedModel, ServerSettings, WorkerSettings

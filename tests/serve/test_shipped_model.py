@@ -6,7 +6,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from serving import error_of, wait_for
+from running_server import error_of, wait_for
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.explain import explain

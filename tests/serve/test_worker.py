@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from running_server import SCRIPTED, error_of, running, wait_for
 from scripted_model import load_scripted
-from serving import SCRIPTED, error_of, running, wait_for
 
 from fusionvl import cli
 from fusionvl.serve.app import create_app
