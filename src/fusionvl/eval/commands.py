@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fusionvl.eval.judge import EndpointJudge
     from fusionvl.eval.results import Results
     from fusionvl.eval.tables import Table
+    from fusionvl.eval.task import Task
 
 _RUN = "run"
 _OUTPUT, _PAPER_OUTPUT = Path("runs/eval"), Path("runs/paper")
@@ -102,7 +103,7 @@ def _run(options: argparse.Namespace) -> None:
             task,
             answerer,
             output / task.name,
-            data=options.data / task.name if options.data and len(tasks) > 1 else options.data,
+            data=_folder_of(task, options.data, several=len(tasks) > 1),
             batch_size=options.batch_size,
             limit=options.limit,
             judge=judge,
@@ -115,6 +116,13 @@ def _run(options: argparse.Namespace) -> None:
             _print_results(results)
         reuse = f", {hits} of {hits + misses} times an image's features were known" if hits + misses else ""
         print(f"{time.monotonic() - start:.1f} s{reuse}. Written: {output / task.name}")
+
+
+def _folder_of(task: "Task", data: Path | None, several: bool) -> Path | None:
+    """Where a task's files are: of several, each has a folder of its name but those that come with a package."""
+    if data is None or not several:
+        return data
+    return None if task.comes_with_package else data / task.name
 
 
 def _run_paper(options: argparse.Namespace) -> None:

@@ -98,6 +98,7 @@ class Task:
         headline: The metric of the summary that is shown first and compared.
         max_new_tokens: Bound on an answer; decoding is greedy.
         needs_judge: Whether `score` needs a judge.
+        comes_with_package: Whether its questions are installed with a package, so that there is no folder to name.
         judge_prompt_version: Of the words the judge is asked with; it is recorded beside the scores.
     """
 
@@ -110,4 +111,5 @@ class Task:
     headline: str
     max_new_tokens: int = 32
     needs_judge: bool = False
+    comes_with_package: bool = False
     judge_prompt_version: str = ""

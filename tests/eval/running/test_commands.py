@@ -126,10 +126,11 @@ def test_several_tasks_read_folders_of_their_names(tmp_path, capsys):
     row = {"id": "1", "image": "../red.png", "question": "what color is the shape?", "answer": "red"}
     (tmp_path / "own" / "own.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "id": "2"}) + "\n")
     options = ("--data", tmp_path, "--output", tmp_path / "scores")
-    assert run("eval", "own", "easy-vqa", *options, "--limit", 2) == 2
-    printed = capsys.readouterr()
-    assert "2 questions about 1 images" in printed.out
-    assert "easy_vqa: its questions come with the package" in printed.err
+    assert run("eval", "own", "easy-vqa", *options, "--limit", 2) == 0  # the latter has no folder, and needs none
+    assert "2 questions about 1 images" in capsys.readouterr().out
+    assert len((tmp_path / "scores" / "easy_vqa" / "samples.jsonl").read_text().splitlines()) == 2
+    assert run("eval", "easy-vqa", *options) == 2
+    assert "easy_vqa: its questions come with the package" in capsys.readouterr().err
     assert len((tmp_path / "scores" / "own" / "samples.jsonl").read_text().splitlines()) == 2
     (tmp_path / "own" / "own.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row) + "\n")
     assert run("eval", "own", "--data", tmp_path / "own", "--output", tmp_path / "other") == 2

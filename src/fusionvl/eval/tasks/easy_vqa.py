@@ -51,5 +51,6 @@ TASKS = (
         summarise=mean_score("kind"),
         headline="accuracy",
         max_new_tokens=8,
+        comes_with_package=True,
     ),
 )
