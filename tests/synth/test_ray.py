@@ -146,7 +146,7 @@ def test_when_a_worker_and_then_a_node_die_every_row_is_there_once(cluster, reci
     told = capsys.readouterr().out
     assert told.count("48 ok, ") == 2
     assert "48 ok, 5,760 tokens in" in told  # of the plain run; of a lost worker's tokens some may not be told
-    assert caplog.text.count("A worker was lost; shard") == 2
+    assert caplog.text.count("A worker was lost") >= 2  # each at a shard, or while it was ready for its next one
     assert files_but_manifest(tmp_path / "ray") == files_but_manifest(tmp_path / "plain")
     assert len({row.id for row in finished_rows(tmp_path / "ray")}) == 48
     assert 48 <= asked <= 48 + 2 * 4  # each loss repeats at most what was in flight
