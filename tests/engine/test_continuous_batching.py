@@ -346,6 +346,8 @@ class TestFailures:
         ):
             with pytest.raises(ValueError, match=message):
                 batching.answer(messages)
+        _, long = submit(batching, conversation(None, "blue " * 300))
+        assert long.wait(WAIT).is_too_long
         assert good.answer() == endless.answer([conversation(None, QUESTIONS[0])], max_new_tokens=12)[0]
 
     def test_a_failed_prefill_is_that_requests(self, endless, picture, start):

@@ -111,14 +111,16 @@ def load_scripted(source, settings, limits):
     if source.startswith("broken"):
         raise ValueError(f"The folder {source} cannot be loaded")
     batching = ScriptedBatching()
-    mute = threading.Event()
+    mute, ended = threading.Event(), threading.Event()
 
     def beat():
+        if ended.is_set():
+            raise RuntimeError("the batching thread has failed")
         if mute.is_set():
             threading.Event().wait()
         return Beat(waiting=0, running=batching.running)
 
-    calls = {"add": lambda a, b: a + b, "refuse": refuse, "mute": mute.set, "pid": os.getpid}
+    calls = {"add": lambda a, b: a + b, "refuse": refuse, "mute": mute.set, "end": ended.set, "pid": os.getpid}
     return LoadedModel(batching, int(source.rpartition("-")[2]) if "-" in source else 1000, calls, beat)
 
 

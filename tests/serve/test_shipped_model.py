@@ -110,7 +110,7 @@ def test_what_only_the_model_can_refuse(server, image_part):
     def post(messages, **body):
         return server.http.post("/v1/chat/completions", json={"model": "nano", "messages": messages, **body})
 
-    long = error_of(post(about(image_part, "what? " * 3000)), 400, "invalid_request")
+    long = error_of(post(about(image_part, "what? " * 3000)), 400, "context_length_exceeded")
     assert "the context holds" in long["message"]
     latents = error_of(post(about(image_part, "what?"), num_latents=5), 400, "invalid_request")
     assert "perfect square" in latents["message"]

@@ -119,6 +119,15 @@ def test_a_worker_that_gives_no_sign_of_life_is_replaced():
         assert worker_of(server).pid != worker.pid
 
 
+def test_a_worker_whose_batching_has_ended_is_replaced_at_once(server):
+    worker = worker_of(server)
+    call(worker, "end")
+    pid = worker.pid
+    wait_for(lambda: not is_alive(pid))
+    assert server.ask("hi").status_code == 200
+    assert worker_of(server).pid != pid
+
+
 def call(worker, name, **arguments):
     return asyncio.run_coroutine_threadsafe(worker.call(name, **arguments), worker._loop).result(10)
 

@@ -16,7 +16,7 @@ from transformers import BatchFeature
 from fusionvl.engine.decoding_batch import DecodingBatch, longest_sequence
 from fusionvl.engine.emission import Detokenizer
 from fusionvl.engine.engine import Answer, Conversation, FusionEngine
-from fusionvl.engine.generation_request import Failure, Listener, SamplingSettings
+from fusionvl.engine.generation_request import ContextExceeded, Failure, Listener, SamplingSettings
 from fusionvl.engine.listening import Collected
 from fusionvl.engine.prefill import Prefill
 from fusionvl.engine.running_answer import RunningAnswer
@@ -204,7 +204,7 @@ class ContinuousBatching:
         room = self._engine.room(inputs, settings.max_new_tokens)
         prompt = inputs["input_ids"].shape[1]
         if prompt >= self._longest:
-            raise ValueError(
+            raise ContextExceeded(
                 f"The conversation takes {prompt} tokens; in a shared batch this decoder's rotary embedding allows "
                 f"{self._longest}: shorten it, or ask FusionEngine.answer"
             )
@@ -341,7 +341,7 @@ class _Counts:
 def _failure(error: Exception, what: str) -> Failure:
     """What went wrong with one request."""
     if isinstance(error, ValueError):
-        return Failure(str(error), is_users=True)
+        return Failure(str(error), is_users=True, is_too_long=isinstance(error, ContextExceeded))
     return Failure(_sentence(error, what), is_users=False)
 
 

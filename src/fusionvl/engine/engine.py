@@ -14,6 +14,7 @@ import torch
 from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
 
 from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
+from fusionvl.engine.generation_request import ContextExceeded
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
@@ -234,14 +235,15 @@ class FusionEngine:
         """How many of `max_new_tokens` the decoder's context holds beside the longest prompt.
 
         Raises:
-            ValueError: When it holds none, with the counts.
+            ContextExceeded: When it holds none, with the counts.
+            ValueError: When `max_new_tokens` is no number of tokens.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         context = self.model.config.text_config.max_position_embeddings
         longest = int(inputs["attention_mask"].sum(1).max())
         if longest >= context:
-            raise ValueError(
+            raise ContextExceeded(
                 f"The conversation takes {longest} tokens, the context holds {context}: shorten it, or use fewer "
                 f"latent tokens"
             )

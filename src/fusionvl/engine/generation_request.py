@@ -109,11 +109,17 @@ class Failure:
         message: One sentence for the user.
         is_users: Whether the request was at fault (a `ValueError`), and not the model or the machine.
         is_late: Whether its deadline passed.
+        is_too_long: Whether the decoder's context does not hold the conversation.
     """
 
     message: str
     is_users: bool
     is_late: bool = False
+    is_too_long: bool = False
+
+
+class ContextExceeded(ValueError):  # noqa: N818 - what happened, as QueueFull
+    """The decoder's context does not hold the conversation."""
 
 
 Event = Piece | Finish | Failure

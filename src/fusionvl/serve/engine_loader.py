@@ -36,6 +36,8 @@ def load_engine(source: str, settings: WorkerSettings, limits: Limits) -> Loaded
     tensors: list[Any] = [*engine.model.parameters(), *engine.model.buffers()]
 
     def beat() -> Beat:
+        if not batching.is_open:
+            raise RuntimeError("the batching thread has failed; its reason is in the log above")
         stats = batching.stats()
         return Beat(waiting=stats.waiting, running=stats.running)
 

@@ -33,6 +33,7 @@ STATUS_OF_CODE = {
     "image_url_unreachable": 400,
     "image_url_too_slow": 400,
     "prompt_too_long": 400,
+    "context_length_exceeded": 400,
     "invalid_api_key": 401,
     "model_not_found": 404,
     "file_not_found": 404,

@@ -76,7 +76,7 @@ class LoadedModel:
         batching: Answers conversations.
         num_bytes: Memory the model takes.
         calls: Further functions by name; they run one at a time beside the batching.
-        beat: Reads how busy the batching is.
+        beat: Reads how busy the batching is; raises when it has ended by itself.
     """
 
     batching: Batching
@@ -143,6 +143,7 @@ class _Worker:
         self._outbox = outbox
         self._tickets: dict[int, Ticket | None] = {}  # None: being submitted
         self._lock = threading.Lock()
+        self._is_stopping = False
         self._aside = ThreadPoolExecutor(1, "aside")  # what must not hold up the batching or the pipe
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
@@ -164,13 +165,20 @@ class _Worker:
                     self._stop()
 
     def _stop(self) -> None:
+        self._is_stopping = True
         self._model.batching.close(drain=False)
         self._outbox.close()
         os._exit(0)  # nothing is left to do, and taking torch apart in order takes seconds
 
     def _beat(self) -> None:
-        while True:
-            self._outbox.put(self._model.beat())
+        while not self._is_stopping:
+            try:
+                self._outbox.put(self._model.beat())
+            except Exception:  # noqa: BLE001 - whatever it is, who waits here waits in vain: another process must begin
+                if self._is_stopping:
+                    return
+                _LOG.exception("the batching has ended")
+                os._exit(1)
             time.sleep(_BEAT_SECONDS)
 
     def _submit(self, key: int, settings: SamplingSettings, message: Submit) -> None:
@@ -232,7 +240,9 @@ def run_call(model: LoadedModel, call: Call) -> Returned:
 
 
 def refusal(failure: Failure, messages: list[dict[str, Any]]) -> Refused:
-    """A failure that the request is to blame for, with a code that says whether it was its image."""
+    """A failure that the request is to blame for, with a code that says whether its length or an image was it."""
+    if failure.is_too_long:
+        return Refused("context_length_exceeded", failure.message)
     images = [part["image"] for turn in messages for part in turn["content"] if part["type"] == "image"]
     try:
         for image in images:
