@@ -67,7 +67,7 @@ class OneAtATime:
 
 
 class Batched:
-    """Continuous batching, streaming text as a server does; the other side makes tokens alone, no text."""
+    """Continuous batching. Log probabilities are asked for, so that every token is an event."""
 
     def __init__(self, engine: FusionEngine, max_batch: int, max_stall: float = 0.1) -> None:
         self.batching = ContinuousBatching(fresh(engine), max_batch=max_batch, max_waiting=1024, max_stall=max_stall)
@@ -75,7 +75,7 @@ class Batched:
     def __call__(self, question: Question) -> Answered:
         """Ask."""
         listener, asked = Collected(), now()
-        settings = SamplingSettings(max_new_tokens=question.answer_tokens)
+        settings = SamplingSettings(max_new_tokens=question.answer_tokens, top_logprobs=0)
         self.batching.submit(conversation(question.picture, question.text), settings, listener)
         return Answered(asked, listener.moments, listener.answer().answer_tokens)
 

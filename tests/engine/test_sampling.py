@@ -62,9 +62,12 @@ def test_a_row_does_not_depend_on_its_neighbours():
 
 
 def test_log_probabilities():
-    logprob, top = log_probabilities(LOGITS + 3, 2, 3)
-    assert logprob == pytest.approx(float(LOGITS[2]), abs=1e-6)
-    assert [token for token, _ in top] == [1, 3, 2]
-    assert [value for _, value in top] == pytest.approx([float(LOGITS[token]) for token in (1, 3, 2)], abs=1e-6)
-    assert log_probabilities(LOGITS, 2, 0)[1] == []
-    assert len(log_probabilities(LOGITS, 2, 20)[1]) == 4
+    rows = torch.stack([LOGITS + 3, LOGITS, LOGITS.flip(0), LOGITS])
+    wide, none, flipped, all_of_them = log_probabilities(rows, [2, 1, 0, 3], [3, None, 0, 20])
+    assert none is None
+    assert wide[0] == pytest.approx(float(LOGITS[2]), abs=1e-6)
+    assert [token for token, _ in wide[1]] == [1, 3, 2]
+    assert [value for _, value in wide[1]] == pytest.approx([float(LOGITS[token]) for token in (1, 3, 2)], abs=1e-6)
+    assert flipped == (pytest.approx(float(LOGITS[3]), abs=1e-6), [])
+    assert [token for token, _ in all_of_them[1]] == [1, 3, 2, 0]
+    assert log_probabilities(rows[:2], [0, 0], [None, None]) == [None, None]

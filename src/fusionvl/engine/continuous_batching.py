@@ -8,6 +8,7 @@ for one answer, this for requests that come when they like. Knows requests, no H
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from fusionvl.engine.generation_request import ContextExceeded, Failure, Listene
 from fusionvl.engine.listening import Collected
 from fusionvl.engine.prefill import Prefill
 from fusionvl.engine.running_answer import RunningAnswer
-from fusionvl.engine.sampling import choose_tokens
+from fusionvl.engine.sampling import choose_tokens, log_probabilities
 from fusionvl.engine.token_bytes import TokenBytes
 from fusionvl.engine.waiting_line import QueueFull, Request, WaitingLine
 from fusionvl.processing.conversation import validate_conversation
@@ -259,7 +260,10 @@ class ContinuousBatching:
             prefilled = self._prefill.run(inputs)
             prompt_tokens = inputs["input_ids"].shape[1]
             answer.begin(prompt_tokens, self._room(inputs, request.settings), prefilled.image_was_cached)
-            answer.take(choose_tokens(prefilled.logits[None], [answer.sampler])[0], prefilled.logits)
+            self._counts.admitted += 1
+            self._counts.prompt_tokens += prompt_tokens
+            self._counts.answer_tokens += 1  # counted before it is told: who hears of the end may look at once
+            _take_next([answer], prefilled.logits[None])
             if not answer.is_over:
                 self._batch.join(prefilled.cache)
                 self._running.append(answer)
@@ -270,9 +274,6 @@ class ContinuousBatching:
         except Exception as error:  # noqa: BLE001 - told to the request's listener
             answer.fail(_failure(error, "The prefill"))
             return
-        self._counts.admitted += 1
-        self._counts.prompt_tokens += prompt_tokens
-        self._counts.answer_tokens += 1
         self._counts.prefill_seconds += time.monotonic() - start - (self._counts.step_seconds - stepping)
         if self._running:
             self._counts.last_step = min(self._counts.last_step, time.monotonic())
@@ -293,10 +294,8 @@ class ContinuousBatching:
         start = time.monotonic()
         try:
             logits = self._batch.step([answer.last_token for answer in self._running])
-            tokens = choose_tokens(logits, [answer.sampler for answer in self._running])
-            for answer, token, row in zip(self._running, tokens, logits, strict=True):
-                answer.take(token, row)
-            self._counts.answer_tokens += len(tokens)
+            self._counts.answer_tokens += len(self._running)
+            _take_next(self._running, logits)
         except Exception as error:
             LOG.exception("A decoding step failed: %d running answers end with it", len(self._running))
             for answer in self._running:
@@ -336,6 +335,14 @@ class _Counts:
         self.step_seconds += end - start
         self.longest_stall_seconds = max(self.longest_stall_seconds, end - self.last_step)
         self.last_step = end
+
+
+def _take_next(answers: Sequence[RunningAnswer], logits: torch.Tensor) -> None:
+    """Give each answer the token that follows from its row of logits (B, V)."""
+    tokens = choose_tokens(logits, [answer.sampler for answer in answers])
+    likely = log_probabilities(logits, tokens, [answer.request.settings.top_logprobs for answer in answers])
+    for answer, token, how_likely in zip(answers, tokens, likely, strict=True):
+        answer.take(token, how_likely)
 
 
 def _failure(error: Exception, what: str) -> Failure:

@@ -5,14 +5,12 @@ Knows one request and its tokens; knows no model and no neighbours.
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
-
-import torch
 
 from fusionvl.engine.emission import Detokenizer, Emission
 from fusionvl.engine.generation_request import Event, Failure, Finish, Piece, TokenLogprob
-from fusionvl.engine.sampling import Sampler, log_probabilities
+from fusionvl.engine.sampling import LogProbabilities, Sampler
 from fusionvl.engine.token_bytes import TokenBytes
 from fusionvl.engine.waiting_line import Request
 
@@ -58,8 +56,8 @@ class RunningAnswer:
         self._room = room
         self._image_was_cached = image_was_cached
 
-    def take(self, token: int, logits: torch.Tensor) -> None:
-        """Take the next token, chosen by logits (V,), and tell what it settles."""
+    def take(self, token: int, likely: LogProbabilities | None) -> None:
+        """Take the next token, with its log probabilities if the request wants them, and tell what it settles."""
         self.last_token = token
         self.answer_tokens += 1
         if self._first_token is None:
@@ -68,7 +66,7 @@ class RunningAnswer:
             self.finish("stop")
             return
         text = self._emission.push(token)
-        logprobs = self._logprobs(token, logits)
+        logprobs = () if likely is None else (self._logprob(token, *likely),)
         if text or logprobs:
             self._tell(Piece(text, logprobs))
         if self.is_over:
@@ -108,17 +106,11 @@ class RunningAnswer:
             self.fail(Failure(f"The answer was not complete by its deadline, after {waited:.1f} s", False, True))
         return self.is_over
 
-    def _logprobs(self, token: int, logits: torch.Tensor) -> tuple[TokenLogprob, ...]:
-        top = self.request.settings.top_logprobs
-        if top is None:
-            return ()
-        logprob, alternatives = log_probabilities(logits, token, top)
-        return (
-            TokenLogprob(
-                *self._text_and_bytes(token),
-                logprob,
-                tuple((*self._text_and_bytes(other), value) for other, value in alternatives),
-            ),
+    def _logprob(self, token: int, logprob: float, likely: Sequence[tuple[int, float]]) -> TokenLogprob:
+        return TokenLogprob(
+            *self._text_and_bytes(token),
+            logprob,
+            tuple((*self._text_and_bytes(other), value) for other, value in likely),
         )
 
     def _text_and_bytes(self, token: int) -> tuple[str, bytes]:

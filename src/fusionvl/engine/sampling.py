@@ -10,6 +10,9 @@ import torch
 
 from fusionvl.engine.generation_request import SamplingSettings
 
+LogProbabilities = tuple[float, list[tuple[int, float]]]
+"""Of a token, and of the most likely tokens: ids with theirs."""
+
 
 class Sampler:
     """Chooses the tokens of one answer.
@@ -50,8 +53,27 @@ def choose_tokens(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int
     return chosen
 
 
-def log_probabilities(logits: torch.Tensor, token: int, top: int) -> tuple[float, list[tuple[int, float]]]:
-    """Log probability of a token by its logits (V,), and the `top` most likely tokens with theirs."""
-    logprobs = logits.float().log_softmax(-1)
-    values, tokens = logprobs.topk(min(top, logprobs.shape[0]))
-    return float(logprobs[token]), list(zip(tokens.tolist(), values.tolist(), strict=True))
+def log_probabilities(
+    logits: torch.Tensor, tokens: Sequence[int], tops: Sequence[int | None]
+) -> list[LogProbabilities | None]:
+    """How likely the chosen tokens were, all rows at once.
+
+    Args:
+        logits: (B, V).
+        tokens: The token chosen in each row.
+        tops: How many of the most likely tokens are wanted beside it; None: the row is not asked for at all.
+
+    Returns:
+        For each row the token's log probability, and the most likely tokens with theirs.
+    """
+    asked = [row for row, top in enumerate(tops) if top is not None]
+    found: list[LogProbabilities | None] = [None] * len(tops)
+    if not asked:
+        return found
+    logprobs = logits[asked].float().log_softmax(-1)
+    chosen = torch.tensor([tokens[row] for row in asked], device=logits.device)
+    own = logprobs.gather(1, chosen[:, None])[:, 0].tolist()
+    values, ids = logprobs.topk(min(max(top or 0 for top in tops), logits.shape[1]))
+    for row, value, *others in zip(asked, own, ids.tolist(), values.tolist(), strict=True):
+        found[row] = value, list(zip(*others, strict=True))[: tops[row]]
+    return found
