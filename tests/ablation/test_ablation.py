@@ -146,8 +146,10 @@ def test_results_are_json_lines(make_recipe, tmp_path):
     assert json.loads(line)["correct_by_kind"]["plain"][1] == 3
 
 
-def test_the_recipe_of_the_repository_loads(request):
-    recipe = load_ablation(request.config.rootpath / "recipes" / "ablation.yaml")
+@pytest.mark.parametrize("name", ["ablation", "ablation_latents"])
+def test_the_recipes_of_the_repository_load(request, name):
+    recipe = load_ablation(request.config.rootpath / "recipes" / f"{name}.yaml")
+    assert recipe.name == name
     runs = trainings(recipe)
     assert set(runs) == {(variant.name, seed) for variant in recipe.variants for seed in recipe.seeds}
     assert len(recipe.seeds) >= 3

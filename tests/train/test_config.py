@@ -13,9 +13,9 @@ from fusionvl.train.config import (
     load_recipe,
 )
 
-ABLATION = Path(__file__).parents[2] / "recipes" / "ablation.yaml"
-# That of the ablation is of another kind, and tests/ablation loads it.
-RECIPES = sorted(set((Path(__file__).parents[2] / "recipes").glob("*.yaml")) - {ABLATION})
+FOLDER = Path(__file__).parents[2] / "recipes"
+# Those of ablations are of another kind, and tests/ablation loads them.
+RECIPES = sorted(set(FOLDER.glob("*.yaml")) - set(FOLDER.glob("ablation*.yaml")))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
