@@ -78,6 +78,10 @@ def test_results_of_other_settings_are_refused(make_recipe, tmp_path):
         ablate(longer, out)
     more = make_recipe(variants=[{"name": "full"}, {"name": "none", "fusion": {"num_interaction_layers": 0}}])
     assert [each.variant for each in ablate(more, out)] == ["full", "none"], "another variant joins what is there"
+    rows = tmp_path / "plain.json"
+    rows.write_text(rows.read_text().replace("what color", "which color"))
+    with pytest.raises(ValueError, match="results of other data under the same names"):
+        ablate(recipe, out)
 
 
 @pytest.mark.parametrize(

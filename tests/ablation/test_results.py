@@ -16,7 +16,7 @@ from fusionvl.ablation.table import markdown, rows, told
 
 def result(variant, seed, colour, shape, seconds=0.5):
     counts = {"colour": [colour, 10], "shape": [shape, 30]}
-    return Result(variant, seed, "abc", 1234, 16, 4, 40.4, counts, 1.5, seconds, 0.0123, None)
+    return Result(variant, seed, "abc", "def", 1234, 16, 4, 40.4, counts, 1.5, seconds, 0.0123, None)
 
 
 def test_accuracy_is_over_all_questions():

@@ -145,7 +145,10 @@ def test_own_questions_are_scored_each_by_its_metric(tmp_path):
     summary = task.summarise(samples)
     assert summary["score"] == pytest.approx(100 * 4.8 / 6)
     assert (summary["yes_no"], summary["anls"], summary["score/animals"]) == pytest.approx((0, 80, 100))
-    assert [question.id for question in task.load(tmp_path)] == [question.id for question in questions]
+    assert task.load(tmp_path) == questions
+    assert len({question.image_id for question in questions}) == 2, "one picture, and a question without"
+    (tmp_path / "1.png").write_bytes(b"another picture")
+    assert task.load(tmp_path)[0].image_id != questions[0].image_id
 
 
 @pytest.mark.parametrize(

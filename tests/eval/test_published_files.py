@@ -65,7 +65,7 @@ def mme(folder):
         row("code/1.png", "code_reasoning", "Does it print 1?", "Yes", 1),
         row("code/1.png", "code_reasoning", "Does it print 2?", "No", 1),
     ]
-    write_parquet(folder / "data" / "test-00000-of-00004-53ae1794f93b1e35.parquet", rows)
+    write_parquet(folder / "data" / "test-00000-of-00001-53ae1794f93b1e35.parquet", rows)
 
 
 def mmbench_rows(missing, image):
@@ -135,7 +135,7 @@ def mmvp(folder):
 def textvqa(folder):
     row = {"image_id": "a", "question_id": 34602, "question": "what does it say?", "answers": ["stop"] * 10}
     rows = [{**row, "image": cell()}, {**row, "question_id": 34603, "image": cell()}]
-    write_parquet(folder / "data" / "validation-00000-of-00003.parquet", rows)
+    write_parquet(folder / "data" / "validation-00000-of-00001.parquet", rows)
 
 
 def chartqa(folder):
@@ -146,7 +146,7 @@ def chartqa(folder):
 
 def docvqa(folder):
     row = {"questionId": "337", "question": "What is the date?", "docId": 279, "answers": ["1/8/93", "Jan 8"]}
-    write_parquet(folder / "DocVQA" / "validation-00000-of-00006.parquet", [{**row, "image": cell()}])
+    write_parquet(folder / "DocVQA" / "validation-00000-of-00001.parquet", [{**row, "image": cell()}])
     (folder / ".cache").mkdir()
     (folder / ".cache" / "validation-00001-of-00006.parquet").write_bytes(b"half a download")
 
@@ -154,7 +154,7 @@ def docvqa(folder):
 def realworldqa(folder):
     letter = "Which way?\n\nA. Left\nB. Right\nPlease answer directly with only the letter of the correct option."
     rows = [{"question": letter, "answer": "B"}, {"question": "How many? Please answer with a number.", "answer": "3"}]
-    write_parquet(folder / "data" / "test-00000-of-00002.parquet", [{**row, "image": cell()} for row in rows])
+    write_parquet(folder / "data" / "test-00000-of-00001.parquet", [{**row, "image": cell()} for row in rows])
 
 
 def hallusion(folder):
@@ -170,7 +170,7 @@ def hallusion(folder):
 def vizwiz(folder):
     row = {"question_id": "VizWiz_val_00000000.jpg", "question": "What is this?", "category": "other"}
     answers = ["soda"] * 7 + ["unanswerable"] * 3
-    path = folder / "data" / "val-00000-of-00005-7775fd61bc6a3d98.parquet"
+    path = folder / "data" / "val-00000-of-00001-7775fd61bc6a3d98.parquet"
     write_parquet(path, [{**row, "answers": answers, "image": cell()}])
 
 
@@ -405,9 +405,36 @@ def test_empty_tables_are_told(name, tmp_path):
 def test_the_same_questions_twice_are_told(tmp_path):
     published("pope", tmp_path)
     first = tmp_path / "data" / "test-00000-of-00002.parquet"
-    (first.parent / "test-copy.parquet").write_bytes(first.read_bytes())
+    second = first.with_name("test-00001-of-00002.parquet")
+    second.write_bytes(first.read_bytes())
     with pytest.raises(ValueError, match="3 questions have the id of another, the first is 'random-0'"):
         find_task("pope").load(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["data/test-copy.parquet", "old/test-00000-of-00001-0a1b.parquet"])
+def test_two_versions_are_told_also_where_rows_have_no_ids(other, tmp_path):
+    published("ai2d", tmp_path)
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    first = tmp_path / "data" / "test-00000-of-00002.parquet"
+    (tmp_path / other).write_bytes(first.read_bytes())
+    with pytest.raises(ValueError, match=r"several versions of the tables \(.*leave one of them in it.*hf download"):
+        find_task("ai2d").load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "told"),
+    [
+        ("pope", "data/test-00001-of-00002.parquet", "part 1 of 2 of the tables is missing"),
+        ("pope", "data/test-00000-of-00002.parquet", "part 0 of 2 of the tables is missing"),
+        ("cv_bench", "test_3d.parquet", "test_3d.parquet of the tables is missing"),
+        ("cv_bench", "test_2d.parquet", "test_2d.parquet of the tables is missing"),
+    ],
+)
+def test_a_part_that_is_missing_is_told(name, lost, told, tmp_path):
+    published(name, tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(ValueError, match=told):
+        find_task(name).load(tmp_path)
 
 
 def test_half_a_download_is_told(tmp_path):

@@ -22,7 +22,8 @@ class Result:
     Attributes:
         variant: Its name.
         seed: Of weights and order.
-        fingerprint: Of everything the result depends on, see `recipe.fingerprint`.
+        fingerprint: Of the recipe's part that the result depends on, see `recipe.fingerprint`.
+        data: Of the contents of its data, see `data_digest`.
         parameters: Parameters in use.
         image_tokens: Of a picture.
         latent_tokens: Of a question.
@@ -37,6 +38,7 @@ class Result:
     variant: str
     seed: int
     fingerprint: str
+    data: str
     parameters: int
     image_tokens: int
     latent_tokens: int

@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fusionvl.ablation.budget import used_parameters, widened
+from fusionvl.ablation.data_digest import data_digest
 from fusionvl.ablation.plot import plot_results
 from fusionvl.ablation.recipe import AblationRecipe, Variant, fingerprint, training_recipe
 from fusionvl.ablation.results import Result, append_result, read_results
@@ -50,8 +51,14 @@ def ablate(recipe: AblationRecipe, output: Path) -> list[Result]:
     import_extra("matplotlib", extra="train", needed_for="the plot of an ablation")
     runs = trainings(recipe)
     asked = open_questions(recipe.questions)
+    digest = data_digest(recipe)
     output.mkdir(parents=True, exist_ok=True)
     results = finished_results(recipe, runs, output)
+    if any(result.data != digest for result in results):
+        raise ValueError(
+            f"{output / RESULTS} holds results of other data under the same names: choose another --output, or "
+            f"make the data again as they were"
+        )
     done = {(result.variant, result.seed) for result in results}
     with tqdm(total=len(runs), initial=len(done), desc="ablation", unit="run", disable=None) as bar:
         for (name, seed), training in runs.items():
@@ -59,7 +66,7 @@ def ablate(recipe: AblationRecipe, output: Path) -> list[Result]:
                 continue
             logger.info("%s with seed %d, run %d of %d", name, seed, len(results) + 1, len(runs))
             folder = output / name / f"seed-{seed}"
-            result = _run(recipe, name, training, folder, asked)
+            result = _run(recipe, name, training, folder, asked, digest)
             append_result(output / RESULTS, result)
             for stage in folder.glob("stage-*"):  # checkpoints, and a copy of the model in each
                 shutil.rmtree(stage)
@@ -129,7 +136,9 @@ def report(recipe: AblationRecipe, results: Sequence[Result], output: Path) -> N
     plot_results(results, names, output / PLOT)
 
 
-def _run(recipe: AblationRecipe, name: str, training: Recipe, folder: Path, asked: Sequence[Question]) -> Result:
+def _run(
+    recipe: AblationRecipe, name: str, training: Recipe, folder: Path, asked: Sequence[Question], digest: str
+) -> Result:
     went_on = (folder / "model").exists() or any(folder.glob("stage-*/checkpoint-*"))
     began = clock()
     model_folder = train(training, folder)
@@ -143,6 +152,7 @@ def _run(recipe: AblationRecipe, name: str, training: Recipe, folder: Path, aske
         variant=name,
         seed=training.seed,
         fingerprint=fingerprint(training, recipe.questions),
+        data=digest,
         parameters=used_parameters(engine.model),
         image_tokens=engine.processor.num_image_tokens,
         latent_tokens=engine.processor.num_latents,

@@ -22,11 +22,15 @@ _LISTED = re.compile(r"(?:^|\s)(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Z])\s*[).:](?=\
 _LETTER = r"(?:[(\[]\s*([A-Za-z])\s*[)\]]|[*\"'`]*([A-Z])(?![A-Za-z']))"
 _ANNOUNCED = (
     re.compile(rf"(?:(?i:\banswer)|答案)\s*(?i:\bis\b|应为|应该是|是|为)?\s*:?\s*(?i:option\s+)?{_LETTER}"),
-    re.compile(rf"(?:(?i:\boption|\bchoice)|选项|选择|选)\s*(?i:\bis\b|是|为)?\s*:?\s*{_LETTER}"),
+    re.compile(
+        rf"(?:(?i:\boption|\bchoice)|选项|选择|选)\s*(?i:\bis\b|是|为)?\s*:?\s*{_LETTER}"
+        r"(?!\W*\s(?i:is|are|was)\s+(?i:not|wrong|incorrect|false)\b)"
+    ),
 )
-_STANDING = re.compile(r"(?<![A-Za-z'])(?<!not )([A-Z])(?![A-Za-z'])")
+_STANDING = re.compile(r"(?<![A-Za-z'])([A-Z])(?![A-Za-z'])")
 _ARTICLE = re.compile(r"(?<![A-Za-z'])A(?=\s+(?!and\b|or\b|is\b)[a-z])")  # "A cat" names no option
 _DENIALS = ("not ", "not a ", "not an ", "not the ")
+_LETTER_DENIALS = ("not ", "nor ", "neither ", "not be ", "cannot be ", "can't be ", "isn't ", "than ", "instead of ")
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def parse_choice(answer: str, options: Mapping[str, str]) -> Parsed:
         *(_letters(pattern, said) for pattern in _ANNOUNCED),
         _letters(_BRACKETED, said),
         _named_in_words(_bare(said), words),
-        set(_STANDING.findall(_ARTICLE.sub("", said))),
+        _standing(said),
     ):
         named &= words.keys()
         if len(named) == 1:
@@ -109,6 +113,15 @@ def _letters(pattern: re.Pattern[str], said: str) -> set[str]:
 
 def _group_letters(match: re.Match[str]) -> set[str]:
     return {letter.upper() for letter in match.groups() if letter}
+
+
+def _standing(said: str) -> set[str]:
+    """Letters that stand alone and are not denied. An A that may be an article counts beside another letter only."""
+    articles = {match.start() for match in _ARTICLE.finditer(said)}
+    found = list(_STANDING.finditer(said))
+    if len(articles) == len(found):
+        return set()
+    return {match[1] for match in found if not said[: match.start()].casefold().endswith(_LETTER_DENIALS)}
 
 
 def _named_in_words(said: str, words: Mapping[str, str]) -> set[str]:

@@ -70,10 +70,19 @@ class EndpointJudge:
             raise JudgeError(f"{type(error).__name__}: {error}") from error
         except ValueError as error:  # a body that is not JSON
             raise JudgeError(f"the answer is broken ({error})") from error
-        text = completion.choices[0].message.content if completion.choices else None
-        if not text or not text.strip():
-            raise JudgeError("the judge said nothing")
-        return str(text)
+        return _words(completion)
+
+
+def _words(completion: Any) -> str:
+    """The text of an answer; the client hands on whatever JSON or page came with status 200."""
+    choices = getattr(completion, "choices", None)
+    if not isinstance(choices, list):
+        raise JudgeError(f"the answer is broken: no chat completion, but {str(completion)[:80]!r}")
+    message = getattr(choices[0], "message", None) if choices else None
+    text = getattr(message, "content", None)
+    if not isinstance(text, str) or not text.strip():
+        raise JudgeError("the judge said nothing")
+    return text
 
 
 def without_credentials(url: str) -> str:

@@ -185,7 +185,8 @@ def _check_same_questions(file: SampleFile, questions: Sequence[Question]) -> No
         )
     for sample in file.samples.values():
         question = known[sample.id]
-        if (sample.prompt, sample.reference) != (question.prompt, as_stored(question.reference)):
+        now = (question.prompt, as_stored(question.reference), as_stored(dict(question.details)), question.image_id)
+        if (sample.prompt, sample.reference, sample.details, sample.image_id) != now:
             raise ValueError(f"{file.path}: {sample.id} was another question then: choose another --output")
 
 

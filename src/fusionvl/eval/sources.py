@@ -9,6 +9,7 @@ import binascii
 import csv
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from fusionvl.data.extras import import_extra
 
 _SUFFIXES = (".parquet", ".tsv", ".csv", ".json", ".jsonl")
 _BATCH_ROWS = 64
+_PART = re.compile(r"(.*?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")  # as the hub names them, counted from 0
 
 
 class Images:
@@ -124,6 +126,7 @@ class Source:
             the first that any file matches is read.
         columns: What every table must have; `a|b` takes either name.
         revision: Of the hub's data set.
+        together: Names of tables that hold the questions only together.
     """
 
     dataset: str
@@ -131,6 +134,7 @@ class Source:
     files: tuple[str, ...]
     columns: tuple[str, ...]
     revision: str = "main"
+    together: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.dataset} on the Hugging Face hub, revision {self.revision}"
@@ -192,6 +196,7 @@ class Source:
         for pattern in self.files:
             found = sorted(path for path in folder.rglob(pattern) if not _is_hidden(path, folder))
             if found:
+                self._check_whole(found, folder)
                 return found
         there = sorted(
             path.relative_to(folder).as_posix()
@@ -202,6 +207,27 @@ class Source:
         raise ValueError(
             f"{folder}: no file is called {' or '.join(self.files)}; {holds}. {self.how_to_download(folder)}"
         )
+
+    def _check_whole(self, found: list[Path], folder: Path) -> None:
+        """One version of the tables, and all of its parts: half a benchmark has another score."""
+        folders = sorted({path.parent.relative_to(folder).as_posix() for path in found})
+        families = {_part(path)[0] for path in found}
+        if len(folders) > 1 or len(families) > 1:
+            some = ", ".join(path.relative_to(folder).as_posix() for path in found[:4])
+            raise ValueError(
+                f"{folder} holds several versions of the tables ({some}): leave one of them in it. "
+                f"{self.how_to_download(folder)}"
+            )
+        there = {_part(path)[1] for path in found}
+        (_, count), *_ = families
+        missing = [f"part {number} of {count}" for number in range(count or 0) if number not in there]
+        names = {path.name for path in found}
+        if names & set(self.together):
+            missing += [name for name in self.together if name not in names]
+        if missing:
+            raise ValueError(
+                f"{found[0].parent}: {', '.join(missing[:5])} of the tables is missing. {self.how_to_download(folder)}"
+            )
 
     def _check_columns(self, values: Mapping[str, Any], path: Path) -> None:
         missing = [column for column in self.columns if not any(name in values for name in column.split("|"))]
@@ -240,6 +266,12 @@ def _from_base64(text: str, where: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(f"{where}: the image is neither bytes nor base64: {_shortened(text)}") from error
+
+
+def _part(path: Path) -> tuple[tuple[str, int | None], int]:
+    """What a table is a part of, as (name, number of parts), and which part; tables in one piece: (None, 0)."""
+    match = _PART.fullmatch(path.stem)
+    return ((match[1], int(match[3])), int(match[2])) if match else (("", None), 0)
 
 
 def _shortened(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from endpoint import serving
@@ -44,6 +45,26 @@ def test_tries_again():
 def test_what_is_no_judgement(behaviour, reason):
     with serving(script=[behaviour]) as server, pytest.raises(JudgeError, match=reason):
         judge(server.url, retries=0)("Is it?")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("<html>Bad gateway</html>", "no chat completion, but '<html>Bad gateway"),
+        (None, "no chat completion"),
+        ([], "no chat completion"),
+        (SimpleNamespace(choices=None), "no chat completion"),
+        (SimpleNamespace(choices=[SimpleNamespace(index=0)]), "said nothing"),
+        (SimpleNamespace(choices=[SimpleNamespace(message=None)]), "said nothing"),
+        (SimpleNamespace(choices=[SimpleNamespace(message=SimpleNamespace(content=["right"]))]), "said nothing"),
+    ],
+)
+def test_what_is_no_answer_at_all(monkeypatch, body, reason):
+    """What the client returns for such bodies with status 200."""
+    asked = judge("http://127.0.0.1:9/v1")
+    monkeypatch.setattr(asked._client.chat.completions, "create", lambda **_: body)
+    with pytest.raises(JudgeError, match=reason):
+        asked("Is it?")
 
 
 def test_an_endpoint_that_cannot_be_reached():

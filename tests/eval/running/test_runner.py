@@ -141,6 +141,17 @@ def test_a_folder_of_other_scores_is_refused(tmp_path, change, told):
     assert (tmp_path / "samples.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"prompt": "?"}, {"reference": "maybe"}, {"details": {"metric": "anls"}}, {"image_id": "another picture"}],
+)
+def test_questions_that_have_changed_are_refused(tmp_path, change):
+    run_task(TASK, FakeAnswerer(), tmp_path, show_progress=False)
+    changed = [replace(questions()[0], **change), *questions()[1:]]
+    with pytest.raises(ValueError, match="0-0 was another question then"):
+        run_task(replace(TASK, load=lambda _: changed), FakeAnswerer(), tmp_path, show_progress=False)
+
+
 def test_a_run_that_ended_before_its_first_sample_leaves_the_folder_to_the_corrected_one(tmp_path):
     with pytest.raises(ValueError, match="one of the questions"):
         run(TASK, FakeAnswerer(breaks_after=0, error=ValueError, weights="mistaken"), tmp_path)

@@ -71,7 +71,8 @@ def _mmbench_question(instruction: str) -> Callable[[Row], Question]:
 def summarise_mmbench(samples: Sequence[Sample]) -> Summary:
     """Circular accuracy: a question counts when it is answered rightly in every rotation of its options.
 
-    `vanilla_accuracy` takes each question once, as it stands first. Categories are circular, too.
+    Of a run that was limited, the rotations that were asked count. `vanilla_accuracy` takes each question once, as it
+    stands first. Categories are circular, too.
     """
     kept = scored(samples)
     right = all_right(kept)
@@ -157,6 +158,7 @@ _CV_BENCH = Source(
     hub_files=("test.parquet",),
     files=("test_?d.parquet", "test.parquet"),
     columns=("idx", "type", "task", "prompt", "choices", "answer", "source", "image"),
+    together=("test_2d.parquet", "test_3d.parquet"),
 )
 _CV_BENCH_PARTS = {"2D": ("ADE20K", "COCO"), "3D": ("Omni3D",)}
 

@@ -6,6 +6,7 @@
 `relaxed`. Image paths are relative to the file. A `kind` is reported apart.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def _question(row: dict[str, Any], folder: Path, where: str) -> Question:
         id=str(row["id"]),
         prompt=choice_prompt(question, options) if metric == "choice" else question,
         image=image,
-        image_id=str(row.get("image") or row["id"]),
+        # By content: what was scored with another picture under the same name is another question.
+        image_id=hashlib.sha256(image.read_bytes()).hexdigest()[:16] if image else str(row["id"]),
         reference=answers,
         details={"metric": metric, "kind": str(row.get("kind", metric)), "options": options},
     )
