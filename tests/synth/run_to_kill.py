@@ -42,7 +42,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
     steps = [Slow(folder, "description"), Slow(folder, "finish_reason")]
-    runner = Runner(
-        folder, PLAN, steps, watch=Supervisor(Progress(120, Tally(), shown=False), Fuse(FuseSettings())), concurrency=8
-    )
+    watch = Supervisor(Progress(120, Tally(), shown=False), Fuse(FuseSettings(), 120))
+    runner = Runner(folder, PLAN, steps, watch=watch, concurrency=8)
     asyncio.run(runner.run(range(PLAN.shards)))

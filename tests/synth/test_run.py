@@ -124,6 +124,15 @@ def test_an_endpoint_that_does_all_it_can_wrong_loses_no_row(recipe, tmp_path, m
     assert all(again[name].status == "ok" for name, row in first.items() if row.status == "error")
 
 
+def test_a_share_in_which_all_goes_wrong_is_stopped(recipe, tmp_path, capsys):
+    """Each share has 24 rows, fewer than the fuse looks back on by default."""
+    with serving([(400, {})] * 24) as server:
+        asking = {"kind": "endpoint", "model": "m", "base_urls": [server.url]}
+        path = recipe(rows={"SynthColor": 48}, questions=asking)
+        assert synth_run(path, tmp_path / "run", "--shard", "0/2") == 2
+    assert "24 of the last 24 rows are error" in capsys.readouterr().err
+
+
 def test_a_disk_that_is_full_when_an_image_is_written(recipe, tmp_path, capsys, monkeypatch):
     """The third image is cut off half way, as on a full disk."""
     whole, calls = Path.write_bytes, []

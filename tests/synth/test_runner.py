@@ -66,7 +66,7 @@ class Finish(Describe):
 
 def run(folder, *steps, plan=PLAN, shards=None, fuse=None, concurrency=4, retry_errors=False):
     progress = Progress(len(plan), Tally(), shown=False)
-    watch = Supervisor(progress, Fuse(fuse or FuseSettings(window=1000)))
+    watch = Supervisor(progress, Fuse(fuse or FuseSettings(window=1000), len(plan)))
     runner = Runner(folder, plan, steps, watch=watch, concurrency=concurrency, retry_errors=retry_errors)
     asyncio.run(runner.run(range(plan.shards) if shards is None else shards))
     return progress.tally
@@ -147,6 +147,21 @@ def test_the_fuse_stops_a_run_that_goes_wrong(tmp_path):
         run(tmp_path, failing, fuse=FuseSettings(window=6, max_errors=0.5))
     assert sum(failing.calls.values()) <= 6 + 4
     assert run(tmp_path, Describe(), retry_errors=True).rows == {"ok": 21}
+
+
+def test_a_run_of_fewer_rows_than_the_window_has_a_fuse(tmp_path):
+    failing = Describe(failing=[row.id for row in planned()])
+    with pytest.raises(ValueError, match="of the last 21 rows are error"):
+        run(tmp_path, failing, fuse=FuseSettings())
+
+
+@pytest.mark.parametrize(("rows", "window"), [(3, 20), (20, 20), (30, 30), (1000, 100)])
+def test_how_many_rows_the_fuse_looks_back_on(rows, window):
+    fuse = Fuse(FuseSettings(), rows)
+    for _ in range(window - 1):
+        fuse.note("error", "no answer")
+    with pytest.raises(ValueError, match=f"{window} of the last {window} rows"):
+        fuse.note("error", "no answer")
 
 
 def test_the_fuse_tells_rejections_from_errors(tmp_path):

@@ -10,7 +10,7 @@ from fusionvl.synth.supervision import Reporter, Supervisor
 
 def supervisor(fuse=None):
     progress = Progress(100, Tally(), shown=False)
-    return Supervisor(progress, Fuse(fuse or FuseSettings())), progress.tally
+    return Supervisor(progress, Fuse(fuse or FuseSettings(), rows=100)), progress.tally
 
 
 def row(status="ok", reason="", tokens=0):

@@ -1,8 +1,10 @@
 import asyncio
+import json
+import re
 from dataclasses import replace
 
 import pytest
-from endpoint import serving
+from endpoint import Handler, serving
 
 from fusionvl.synth import text_endpoint
 from fusionvl.synth.kinds import KINDS
@@ -10,6 +12,7 @@ from fusionvl.synth.progress import Price
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Endpoint
 from fusionvl.synth.rows import Row, row_id, seed_of
+from fusionvl.synth.text import RequestError, TextRequest
 from fusionvl.synth.text_endpoint import EndpointModel
 from fusionvl.synth.text_steps import DescribeStep, QuestionStep
 
@@ -72,6 +75,70 @@ def test_what_may_pass_is_tried_again(trouble):
     assert (made.status, made.attempts) == ("open", 2)
     assert "apple" in made.description
     assert server.requests[0] == server.requests[1]
+
+
+@pytest.fixture
+def sent_as_it_is(monkeypatch):
+    """Has the server send what a script says after RAW as the whole body of its answer."""
+    behave = Handler.behave
+
+    def raw(handler, behaviour, asked):
+        if isinstance(behaviour, str) and behaviour.startswith("RAW"):
+            body = behaviour.removeprefix("RAW").encode("utf-8", "surrogateescape")
+            handler.send(200, body, {"Content-Type": "text/html"} if body.startswith(b"<") else {})
+        else:
+            behave(handler, behaviour, asked)
+
+    monkeypatch.setattr(Handler, "behave", raw)
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("RAW<html>gateway</html>", "no chat completion: '<html>"),
+        ((200, {}), "choices: "),  # an error under the status of success
+        ("RAWnull", "no chat completion: None"),
+        ("RAW[]", r"no chat completion: \[\]"),
+        ('RAW"hi"', "no chat completion: 'hi'"),
+        ('RAW{"choices": [{"index": 0}]}', "choices.0.message: "),
+        ('RAW{"choices": [{"index": 0, "message": {"content": [{"type": "text"}]}}]}', "choices.0.message.content: "),
+        ('RAW{"choices": "\udcff"}', "codec can't decode"),
+    ],
+    ids=str,
+)
+def test_a_body_that_is_no_answer_is_tried_again_then_an_error(sent_as_it_is, body, fault):
+    with serving([body]) as server:
+        made = described(server.url)
+    assert (made.status, made.attempts) == ("open", 2)
+    with serving([body] * 3) as server:
+        made = described(server.url)
+    assert (made.status, made.attempts) == ("error", 3)
+    assert re.search(rf"the answer is broken \(.*{fault}", made.reason)
+
+
+def test_an_answer_without_counts_is_an_answer(sent_as_it_is):
+    message = {"content": '{"description": "A red apple lies on the table."}'}
+    body = json.dumps({"choices": [{"message": message}], "usage": {"prompt_tokens": None}})
+    with serving([f"RAW{body}"]) as server:
+        made = described(server.url)
+    assert made.description == "A red apple lies on the table."
+    assert (made.attempts, made.input_tokens, made.models) == (1, 0, {"describe": "test-model"})
+
+
+def test_many_requests_that_fail_at_once_are_one_reason_to_rest():
+    """The second time that the endpoint cannot do it is another one."""
+    rests = []
+    for retries, requests in ((1, 16), (2, 1)):
+        with serving([(503, {})] * 32) as server:
+            model = EndpointModel(Endpoint("test-model", [server.url], retries=retries))
+
+            async def run(model=model, requests=requests):
+                asked = [model.complete(TextRequest((("user", "hi"),), 0, "n", {})) for _ in range(requests)]
+                return await asyncio.gather(*asked, return_exceptions=True)
+
+            assert all(isinstance(found, RequestError) for found in asyncio.run(run()))
+            rests.append(model._servers[0].rests)
+    assert rests == [1, 2]
 
 
 def test_what_does_not_pass_becomes_an_error():

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,14 @@ def build(name, device):
     def compute(numbers):
         if any(number < 0 for number in numbers):
             raise ValueError(f"{name} knows no negative numbers")
+        if 0.5 in numbers:
+            raise TypeError("unexpected keyword 'guidance_scale'\nand more")
+        if 1.5 in numbers:
+            raise MemoryError
+        if 2.5 in numbers:
+            return [lambda: "what no process can send"] * len(numbers)
+        if 3.5 in numbers:
+            return []
         if 13 in numbers:
             os.kill(os.getpid(), signal.SIGKILL)
         return [(number * 2, device, len(numbers)) for number in numbers]
@@ -24,13 +33,14 @@ def build(name, device):
     return compute
 
 
-def build_nothing(device):
-    raise OSError("no such model")
+def build_nothing(error, device):
+    raise error
 
 
 def answers(workers, *numbers):
     async def run():
-        return await asyncio.gather(*map(workers, numbers), return_exceptions=True)
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*map(workers, numbers), return_exceptions=True)
 
     try:
         return asyncio.run(run())
@@ -52,16 +62,35 @@ def test_a_bad_request_does_not_spoil_its_batch():
     assert str(bad) == "ValueError: w knows no negative numbers"
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (0.5, "TypeError: unexpected keyword 'guidance_scale'"),
+        (1.5, "MemoryError"),
+        (2.5, "PicklingError|AttributeError: Can't"),
+        (3.5, "ValueError: 0 replies to 1 requests"),
+    ],
+)
+def test_whatever_goes_wrong_with_a_request_is_told_and_the_next_is_answered(number, reason):
+    workers = Workers(partial(build, "w"), ["cpu"], batch_size=1)
+    bad, good = answers(workers, number, 2)
+    assert isinstance(bad, WorkError)
+    assert re.match(reason, str(bad))
+    assert "\n" not in str(bad)
+    assert good[0] == 4
+
+
 def test_a_worker_that_is_killed_is_told():
     (found,) = answers(Workers(partial(build, "w"), ["cpu"], batch_size=1), 13)
     assert isinstance(found, ValueError)
     assert "worker process ended" in str(found)
 
 
-def test_a_worker_that_cannot_start_says_why():
-    (found,) = answers(Workers(build_nothing, ["cpu"], batch_size=1), 1)
+@pytest.mark.parametrize("error", [OSError("no such model"), TypeError("no such setting")])
+def test_a_worker_that_cannot_start_says_why(error):
+    (found,) = answers(Workers(partial(build_nothing, error), ["cpu"], batch_size=1), 1)
     assert isinstance(found, ValueError)
-    assert str(found) == "OSError: no such model"
+    assert str(found) == f"{type(error).__name__}: {error}"
 
 
 def test_workers_end_with_a_process_that_is_killed():

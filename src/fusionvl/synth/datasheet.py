@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusionvl.synth.completeness import what_is_missing
 from fusionvl.synth.datasheet_plots import draw_answers, draw_examples, draw_kinds, draw_lengths
 from fusionvl.synth.filtering import kinds_of
 from fusionvl.synth.filters.balance import SEPARATOR, score_balance
@@ -49,7 +50,7 @@ def write_datasheet(folder: Path, output: Path) -> str:
     text = "\n\n".join(
         [
             f"# Datasheet of {folder.resolve().name}",
-            _summary(rows, sound, kept),
+            _summary(rows, sound, kept, what_is_missing(folder)),
             "## Rows of each kind\n\n" + _kinds(rows, kept) + "\n\n![rows of each kind](kinds.png)",
             "## Lengths\n\n" + _lengths(chosen) + "\n\n![lengths](lengths.png)",
             "## Answers\n\n" + _answer_table(chosen) + "\n\n![answers](answers.png)",
@@ -71,11 +72,12 @@ def _kept(folder: Path, sound: Sequence[Row]) -> set[str] | None:
     return set(recorded_selection(folder, table, kinds_of(table, sound, folder)).kept)
 
 
-def _summary(rows: Sequence[Row], sound: Sequence[Row], kept: set[str] | None) -> str:
+def _summary(rows: Sequence[Row], sound: Sequence[Row], kept: set[str] | None, missing: str | None) -> str:
     turns = sum(len(row.turns) for row in sound)
     images = sum(row.image is not None for row in sound)
     text = f"{len(rows):,} rows, {len(sound):,} of them sound, with {turns:,} questions and {images:,} images. "
-    return text + ("Nothing is selected yet." if kept is None else f"The selection keeps {len(kept):,}.")
+    text += "Nothing is selected yet." if kept is None else f"The selection keeps {len(kept):,}."
+    return text + (f"\n\n**The run is not finished: {missing}.**" if missing else "")
 
 
 def _by_kind(rows: Sequence[Row], kept: set[str] | None) -> dict[str, dict[str, int]]:

@@ -5,6 +5,7 @@ One thin function each: parse, call, print. Knows no scores and no formats.
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def add_filter_commands(actions: "argparse._SubParsersAction[Any]") -> None:
     export.add_argument("folder", metavar="DIR", type=Path, help="the run")
     export.add_argument("--format", choices=["llava", "parquet", "tar"], default="llava")
     export.add_argument("--output", metavar="DIR", type=Path, help="folder to make (default: DIR/export-FORMAT)")
+    export.add_argument("--unfinished", action="store_true", help="also when the run is not finished")
     export.set_defaults(run=_export)
 
     inspect = actions.add_parser("inspect", help="print and draw the datasheet of a run")
@@ -89,6 +91,7 @@ def _models(options: argparse.Namespace) -> "Models":
 def _filter(options: argparse.Namespace) -> None:
     from fusionvl.synth.filtering import filter_run
 
+    _warn_of_what_is_missing(options.folder)
     models = _models(options)
     table = filter_run(options.folder, options.filters or models.available(), models)
     print(f"{len(table.ids):,} rows scored by {', '.join(table.filters)}: {options.folder / 'scores.parquet'}")
@@ -100,6 +103,7 @@ def _select(options: argparse.Namespace) -> None:
     from fusionvl.synth.scores import read_scores
     from fusionvl.synth.selection import select, write_selection
 
+    _warn_of_what_is_missing(options.folder)
     table = read_scores(options.folder)
     rules = _rules(options)
     selection = select(table, kinds_of(table, sound_rows(options.folder), options.folder), rules)
@@ -107,6 +111,13 @@ def _select(options: argparse.Namespace) -> None:
     print(f"{record['kept']:,} of {record['rows']:,} rows kept")
     for name, count in record["dropped_by"].items():
         print(f"{count:>8,}  {name}")
+
+
+def _warn_of_what_is_missing(folder: Path) -> None:
+    from fusionvl.synth.completeness import what_is_missing
+
+    if missing := what_is_missing(folder):
+        print(f"Warning: {folder} holds {missing}", file=sys.stderr)
 
 
 def _rules(options: argparse.Namespace) -> "Rules":
@@ -126,7 +137,7 @@ def _export(options: argparse.Namespace) -> None:
     from fusionvl.synth.outputs import export_selection
 
     output = options.output or options.folder / f"export-{options.format}"
-    mixture = export_selection(options.folder, output, options.format)
+    mixture = export_selection(options.folder, output, options.format, unfinished=options.unfinished)
     print(f"Written: {output}. A recipe trains on it with\ndata:\n  path: {mixture}")
 
 

@@ -21,7 +21,8 @@ _PIECE_ROWS = 64  # what a costly filter may lose when it is stopped
 def filter_run(folder: Path, names: Sequence[str], models: Models) -> ScoreTable:
     """Scores all finished rows of a run and writes `scores.parquet`.
 
-    Columns of filters that do not run now are kept, as long as the rows are the same.
+    Scores of filters that do not run now are kept. They must be there for every row: with some missing, a selection
+    would let rows pass that nobody has looked at.
 
     Args:
         folder: The run's.
@@ -32,16 +33,32 @@ def filter_run(folder: Path, names: Sequence[str], models: Models) -> ScoreTable
         All scores.
 
     Raises:
-        ValueError: If the run has no sound rows, a filter is unknown, or lacks its model.
+        ValueError: If the run has no sound rows, a filter is unknown, or lacks its model, or rows are new and a filter
+            that has scored the others does not run now. The scores then stay as they were.
     """
     rows = sound_rows(folder)
-    table = ScoreTable([row.id for row in rows])
-    if (folder / SCORES_FILE).is_file() and (before := read_scores(folder)).ids == table.ids:
-        table = before
+    table = _scores_so_far(folder, [row.id for row in rows], names)
     for name, (settings, columns) in score_rows(rows, folder, names, models, journals=True).items():
         table.put(name, settings, columns)
     table.write(folder)
     return table
+
+
+def _scores_so_far(folder: Path, ids: Sequence[str], names: Sequence[str]) -> ScoreTable:
+    if not (folder / SCORES_FILE).is_file():
+        return ScoreTable(list(ids))
+    before = read_scores(folder)
+    new = len(set(ids) - set(before.ids))
+    if not new:
+        return before.of_rows(ids)
+    if idle := [name for name in before.filters if name not in names]:
+        every = " ".join(dict.fromkeys((*before.filters, *names)))
+        raise ValueError(
+            f"{folder}: {new:,} rows are new since {', '.join(idle)} scored the others; run them again, too, with the "
+            f"models they need: --filters {every}. What costs requests is asked about new rows only. To go without "
+            f"these scores, remove {folder / SCORES_FILE}"
+        )
+    return ScoreTable(list(ids))
 
 
 def sound_rows(folder: Path) -> list[Row]:

@@ -6,13 +6,16 @@ Knows the status of finished rows and nothing of how they are made.
 from collections import Counter, deque
 from dataclasses import dataclass
 
+_FEWEST = 20
+
 
 @dataclass
 class FuseSettings:
     """When a run stops by itself.
 
     Attributes:
-        window: How many finished rows are looked back on; the fuse never blows before so many are finished.
+        window: How many finished rows are looked back on; the fuse never blows before so many are finished. In a run
+            or share of fewer rows, as many as it has, but not fewer than 20: of so few, a share says nothing.
         max_errors: Largest share of errors among them.
         max_rejected: Largest share of rejected rows among them.
     """
@@ -27,12 +30,18 @@ class FuseSettings:
 
 
 class Fuse:
-    """Looks at every finished row, and raises when too many went wrong."""
+    """Looks at every finished row, and raises when too many went wrong.
 
-    def __init__(self, settings: FuseSettings) -> None:
+    Args:
+        settings: When.
+        rows: How many the run has, or this share of it.
+    """
+
+    def __init__(self, settings: FuseSettings, rows: int) -> None:
         self._settings = settings
-        self._last: deque[str] = deque(maxlen=settings.window)
-        self._reasons: deque[str] = deque(maxlen=settings.window)
+        self._window = min(settings.window, max(rows, _FEWEST))
+        self._last: deque[str] = deque(maxlen=self._window)
+        self._reasons: deque[str] = deque(maxlen=self._window)
 
     def note(self, status: str, reason: str) -> None:
         """Take note of a finished row: its status, and why it is not `ok`.
@@ -43,7 +52,7 @@ class Fuse:
         self._last.append(status)
         if status != "ok":
             self._reasons.append(reason)
-        if len(self._last) < self._settings.window:
+        if len(self._last) < self._window:
             return
         for wrong, most in (("error", self._settings.max_errors), ("rejected", self._settings.max_rejected)):
             count = self._last.count(wrong)

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from fusionvl.data.extras import import_extra
 from fusionvl.data.llava import to_record, write_llava
 from fusionvl.data.sample import Sample, Turn
+from fusionvl.synth.completeness import what_is_missing
 from fusionvl.synth.filtering import kinds_of, sound_rows
 from fusionvl.synth.filters.choices import as_asked
 from fusionvl.synth.rows import Row
@@ -65,12 +66,24 @@ def export_rows(
     return output / "mixture.yaml"
 
 
-def export_selection(folder: Path, output: Path, form: Format) -> Path:
+def export_selection(folder: Path, output: Path, form: Format, *, unfinished: bool = False) -> Path:
     """Writes the rows that the run's recorded selection keeps; see `export_rows`.
 
+    Args:
+        folder: The run's.
+        output: Folder to make; must not exist.
+        form: How to write the rows.
+        unfinished: Whether the run may be unfinished; the provenance then says so.
+
     Raises:
-        ValueError: If no selection is recorded, scores have changed since, or the rows cannot be written.
+        ValueError: If the run is unfinished and may not be, no selection is recorded, scores have changed since, or
+            the rows cannot be written.
     """
+    missing = what_is_missing(folder)
+    if missing and not unfinished:
+        raise ValueError(
+            f"{folder} holds {missing}; finish it with: fusionvl synth run, or export what there is with --unfinished"
+        )
     rows = sound_rows(folder)
     table = read_scores(folder)
     kept = set(recorded_selection(folder, table, kinds_of(table, rows, folder)).kept)
@@ -79,6 +92,8 @@ def export_selection(folder: Path, output: Path, form: Format) -> Path:
         for name in (RUN_FILE, SELECTION_FILE)
         if (folder / name).is_file()
     }
+    if missing:
+        provenance["unfinished"] = missing
     return export_rows([row for row in rows if row.id in kept], folder, output, form, provenance)
 
 

@@ -62,8 +62,9 @@ def synthesize_on_ray(
     claim(folder, recipe, prompts_of(recipe).hashes, accept_changed)
     assignment = Assignment(recipe, folder, Path.cwd(), read_manifest(folder), _keys(recipe), retry_errors)
     shards = range(share[0], plan.shards, share[1])
-    progress = Progress(sum(map(plan.rows_in, shards)), Tally(), shown=show_progress)
-    supervisor = Supervisor(progress, Fuse(recipe.fuse))
+    rows = sum(map(plan.rows_in, shards))
+    progress = Progress(rows, Tally(), shown=show_progress)
+    supervisor = Supervisor(progress, Fuse(recipe.fuse, rows))
     missing = []
     for shard in shards:
         if is_settled(folder, shard, retry_errors):

@@ -55,13 +55,14 @@ def synthesize(
     shards = range(share[0], plan.shards, share[1])
     prompts = prompts_of(recipe)
     claim(folder, recipe, prompts.hashes, accept_changed)
-    progress = Progress(sum(map(plan.rows_in, shards)), Tally(), shown=show_progress)
+    rows = sum(map(plan.rows_in, shards))
+    progress = Progress(rows, Tally(), shown=show_progress)
     steps = build_steps(recipe, folder, prompts)
     runner = Runner(
         folder,
         plan,
         steps,
-        watch=Supervisor(progress, Fuse(recipe.fuse)),
+        watch=Supervisor(progress, Fuse(recipe.fuse, rows)),
         concurrency=recipe.concurrency,
         retry_errors=retry_errors,
     )

@@ -54,6 +54,17 @@ class ScoreTable:
         }
         self.filters[name] = {"settings": settings, "columns": list(columns)}
 
+    def of_rows(self, ids: Sequence[str]) -> "ScoreTable":
+        """The same scores for some of these rows, in another order.
+
+        Raises:
+            KeyError: If one of the rows has no scores.
+        """
+        places = {name: place for place, name in enumerate(self.ids)}
+        order = [places[name] for name in ids]
+        columns: Columns = {name: [scores[place] for place in order] for name, scores in self.columns.items()}
+        return ScoreTable(list(ids), columns, dict(self.filters))
+
     def write(self, folder: Path) -> None:
         """Writes `scores.parquet` into the run's folder; a reader sees the old file or the whole new one."""
         arrow = import_extra("pyarrow", extra="synth", needed_for="writing scores")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusionvl.data.extras import import_extra
+from fusionvl.synth.completion import Completion, CompletionError, checked
 from fusionvl.synth.recipe import Endpoint
 from fusionvl.synth.text import RequestError, TextReply, TextRequest
 
@@ -21,16 +22,27 @@ _LONGEST_PAUSE = 60.0
 _HOPELESS = {401: "refuses the key", 403: "forbids the request", 404: "knows no such model or path"}
 _BUSY = (429, 503)
 _MAY_PASS = (408, 409, 500, 502, 504)
+_NO_JSON = (json.JSONDecodeError, UnicodeDecodeError)
 
 
 @dataclass
 class _Server:
-    """One endpoint and how it is at the moment."""
+    """One endpoint and how it is at the moment.
+
+    Attributes:
+        url: Where it is.
+        client: Asks it.
+        in_flight: Requests that wait for it.
+        failures: Requests that failed since it last answered.
+        rests: Rests it had since it last answered; many requests may fail for one.
+        rests_until: When the last rest ends.
+    """
 
     url: str
     client: Any
     in_flight: int = 0
     failures: int = 0
+    rests: int = 0
     rests_until: float = 0.0
 
 
@@ -71,6 +83,7 @@ class EndpointModel:
         for attempt in range(1, self._settings.retries + 2):
             server = await self._free_server()
             server.in_flight += 1
+            asked = time.monotonic()
             try:
                 answer = await self._ask(server, request)
             finally:
@@ -78,9 +91,9 @@ class EndpointModel:
             if isinstance(answer, _Trouble):
                 if not answer.passes or attempt > self._settings.retries:
                     raise RequestError(f"{server.url}: {answer.reason}", attempt)
-                await self._wait(server, answer, attempt)
+                await self._wait(server, answer, attempt, asked)
                 continue
-            server.failures = 0
+            server.failures = server.rests = 0
             return _reply(answer, self._settings.model, attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -97,7 +110,7 @@ class EndpointModel:
                 return min(awake, key=lambda server: (server.in_flight, server.failures))
             await asyncio.sleep(min(server.rests_until for server in self._servers) - now)
 
-    async def _ask(self, server: _Server, request: TextRequest) -> Any:
+    async def _ask(self, server: _Server, request: TextRequest) -> Completion | _Trouble:
         """The endpoint's answer, or what kept it from answering.
 
         Raises:
@@ -106,7 +119,7 @@ class EndpointModel:
         try:
             # The client's own timeout is of silence; this one also ends an answer that only trickles in.
             async with asyncio.timeout(self._settings.timeout):
-                return await server.client.chat.completions.create(**self._arguments(request))
+                return checked(await server.client.chat.completions.create(**self._arguments(request)))
         except (TimeoutError, self._openai.APITimeoutError):
             return _Trouble(f"no answer within {self._settings.timeout:g} seconds", passes=True, is_servers=True)
         except self._openai.APIConnectionError as error:
@@ -114,7 +127,7 @@ class EndpointModel:
             return _Trouble(f"connection failed ({type(cause).__name__}: {cause})", passes=True, is_servers=True)
         except self._openai.APIStatusError as error:
             return self._trouble(server, error)
-        except (self._openai.APIResponseValidationError, json.JSONDecodeError) as error:
+        except (self._openai.APIResponseValidationError, CompletionError, *_NO_JSON) as error:
             return _Trouble(f"the answer is broken ({error})", passes=True, is_servers=False)
 
     def _arguments(self, request: TextRequest) -> dict[str, Any]:
@@ -141,15 +154,19 @@ class EndpointModel:
         passes = status in _BUSY or status in _MAY_PASS
         return _Trouble(message, passes=passes, is_servers=status in _BUSY, pause=pause)
 
-    async def _wait(self, server: _Server, trouble: _Trouble, attempt: int) -> None:
+    async def _wait(self, server: _Server, trouble: _Trouble, attempt: int, asked: float) -> None:
         """Let the endpoint rest when the trouble is its own; when it is this request's, only the request waits."""
         server.failures += 1
-        tries = server.failures if trouble.is_servers else attempt
+        # All that were in flight when a rest began met the same trouble: one rest for them, not a longer one for each.
+        is_new = trouble.is_servers and asked >= server.rests_until
+        server.rests += is_new
+        tries = max(server.rests, 1) if trouble.is_servers else attempt
         pause = trouble.pause if trouble.pause is not None else _FIRST_PAUSE * 2 ** min(tries - 1, 10)
         pause = min(pause, _LONGEST_PAUSE)
-        if trouble.is_servers:
+        if is_new or (trouble.is_servers and trouble.pause is not None):
             server.rests_until = max(server.rests_until, time.monotonic() + pause)
-            pause = 0.0 if len(self._servers) > 1 else pause
+        if trouble.is_servers and len(self._servers) > 1:
+            pause = 0.0
         # Never all at once: a server that has just come back would be knocked over again.
         await asyncio.sleep(pause + random.uniform(0, _FIRST_PAUSE))
 
@@ -162,14 +179,13 @@ def _retry_after(header: str) -> float | None:
         return None
 
 
-def _reply(answer: Any, model: str, attempts: int) -> TextReply:
-    choice = answer.choices[0] if answer.choices else None
+def _reply(answer: Completion, model: str, attempts: int) -> TextReply:
     usage = answer.usage
     return TextReply(
-        text=(choice.message.content or "") if choice and choice.message else "",
+        text=answer.text,
         model=answer.model or model,
-        finish_reason=(choice.finish_reason or "") if choice else "no choice",
-        input_tokens=usage.prompt_tokens if usage else 0,
-        output_tokens=usage.completion_tokens if usage else 0,
+        finish_reason=(answer.choices[0].finish_reason or "") if answer.choices else "no choice",
+        input_tokens=(usage.prompt_tokens or 0) if usage else 0,
+        output_tokens=(usage.completion_tokens or 0) if usage else 0,
         attempts=attempts,
     )

@@ -82,6 +82,8 @@ class Workers(Generic[Request, Reply]):
             replies = await loop.run_in_executor(process, _answer, [request for request, _ in batch])
         except BrokenProcessPool as error:
             replies = [ValueError(f"A worker process ended (out of memory?): {error}")] * len(batch)
+        except Exception as error:  # noqa: BLE001 - say a reply that cannot travel: who waits here would wait for ever
+            replies = [WorkError(_told(error))] * len(batch)
         finally:
             self._idle.append(process)
         for (_, answer), reply in zip(batch, replies, strict=True):
@@ -103,10 +105,8 @@ def _begin(build: Callable[[str], Compute[Any, Any]], device: str) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _compute = build(device)
-    except (ValueError, OSError, RuntimeError, ImportError) as error:  # told with the first request, not as a crash
-        _no_start = (
-            error if isinstance(error, ValueError | ImportError) else ValueError(f"{type(error).__name__}: {error}")
-        )
+    except Exception as error:  # noqa: BLE001 - told with the first request, not as a crash
+        _no_start = error if isinstance(error, ValueError | ImportError) else ValueError(_told(error))
 
 
 def _end_with_parent() -> None:
@@ -121,8 +121,15 @@ def _answer(requests: list[Any]) -> list[Any]:
     if _compute is None:
         return [_no_start] * len(requests)
     try:
-        return _compute(requests)
-    except (ValueError, RuntimeError, OSError, ArithmeticError, LookupError) as error:
+        replies = _compute(requests)
+        if len(replies) != len(requests):
+            raise ValueError(f"{len(replies)} replies to {len(requests)} requests")
+        return replies
+    except Exception as error:  # noqa: BLE001 - libraries of models raise nearly anything; it is this request's reason
         if len(requests) > 1:  # one bad request must not spoil the others of its batch
             return [reply for request in requests for reply in _answer([request])]
-        return [WorkError(f"{type(error).__name__}: {error}".splitlines()[0])]
+        return [WorkError(_told(error))]
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")  # some say no more than their name

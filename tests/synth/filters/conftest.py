@@ -1,6 +1,8 @@
 """Drawn rows, and run folders of them: enough of a picture and a conversation to be filtered."""
 
+import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,9 @@ class Runs:
             path = shard_path(self.folder, shard)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_rows(path, rows[shard * size : (shard + 1) * size])
-        (self.folder / "run.json").write_text('{"settings": {"source": "drawn"}, "versions": {}}')
+        kinds = Counter(row.kind for row in rows)
+        settings = {"source": "drawn", "split": "train", "seed": 0, "rows": kinds, "shard_size": size}
+        (self.folder / "run.json").write_text(json.dumps({"settings": settings, "versions": {}}))
         return self.folder
 
 

@@ -18,6 +18,7 @@ from fusionvl.synth.filtering import filter_run, score_rows, sound_rows
 from fusionvl.synth.filters.asking import ModelError
 from fusionvl.synth.filters.registry import NEEDS_NO_MODEL, Models
 from fusionvl.synth.outputs import export_rows
+from fusionvl.synth.row_files import shard_path
 from fusionvl.synth.rows import SynthTurn
 from fusionvl.synth.scores import ScoreJournal, read_scores
 
@@ -97,6 +98,64 @@ def test_scores_of_other_rows_are_refused(runs, capsys):
     for action in ("select", "export"):
         assert main(["synth", action, str(folder)]) == 2
         assert "4 rows are scored, 6 are in the run" in capsys.readouterr().err
+
+
+def test_new_rows_are_scored_by_every_filter_that_scored_the_others(runs):
+    """As after --retry-errors: the third row came out well the second time."""
+    rows = runs.rows(4)
+    folder = runs.write([*rows[:2], rows[2].failed("no answer"), rows[3]])
+    doubting = Models(text=Knowing([]), text_name="a", votes=1)
+    before = filter_run(folder, ["rules", "closed-book"], doubting)
+    assert before.columns["closed_book_worst"] == [0, 0, 0]
+    runs.write(rows)
+    for names in (["rules"], ["closed-book"]):
+        idle = {"rules": "closed-book", "closed-book": "rules"}[names[0]]
+        with pytest.raises(ValueError, match=f"1 rows are new since {idle} scored.*--filters rules closed-book"):
+            filter_run(folder, names, doubting)
+    assert read_scores(folder).digest == before.digest, "nothing is lost"
+    after = filter_run(folder, ["rules", "closed-book"], doubting)
+    assert after.columns["closed_book_worst"] == [0, 0, 0, 0]
+    assert doubting.text.asked == sum(len(row.turns) for row in rows), "no row is asked about twice"
+
+
+def test_scores_stay_with_their_rows_when_others_go(runs):
+    rows = runs.rows(4)
+    folder = runs.write(rows)
+    half = Models(text=Knowing(rows[2:]), text_name="a", votes=1)
+    assert filter_run(folder, ["closed-book"], half).columns["closed_book_worst"] == [0, 0, 1, 1]
+    runs.write([rows[3], rows[1], rows[2].rejected("no good")])
+    table = filter_run(folder, ["rules"], Models())
+    assert table.ids == [rows[3].id, rows[1].id]
+    assert table.columns["closed_book_worst"] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "told"), [(".parquet", "12 of 24 rows; 1 shards"), (".jsonl", "24 of 24 rows; 1 shards")]
+)
+def test_a_run_that_is_not_finished_is_told(runs, capsys, suffix, told):
+    """Its second shard is not there yet; or it is open again, for its errors."""
+    told += " unfinished"
+    folder = runs.write(runs.rows(24))
+    if suffix == ".jsonl":
+        shard_path(folder, 1, suffix).touch()
+    else:
+        shard_path(folder, 1).unlink()
+    for action in (["filter"], ["select", "--cap", "letters=off"]):
+        assert main(["synth", *action, str(folder)]) == 0
+        assert f"{folder} holds {told}" in capsys.readouterr().err
+    assert main(["synth", "export", str(folder)]) == 2
+    assert f"{told}; finish it" in capsys.readouterr().err
+    assert main(["synth", "export", str(folder), "--unfinished"]) == 0
+    provenance = json.loads((folder / "export-llava" / "provenance.json").read_text())
+    assert provenance["unfinished"] == told
+    assert f"The run is not finished: {told}." in write_datasheet(folder, folder / "sheet")
+
+
+def test_a_whole_run_is_not_called_unfinished(runs, capsys):
+    folder = runs.write(runs.rows(8))
+    assert main(["synth", "filter", str(folder)]) == 0
+    assert "holds" not in capsys.readouterr().err
+    assert "not finished" not in write_datasheet(folder, folder / "sheet")
 
 
 def test_unknown_filter_or_missing_model(runs):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 import pytest
 from PIL import Image
 
+from fusionvl.synth.filters import endpoint
 from fusionvl.synth.filters.asking import ModelError
 from fusionvl.synth.filters.blind import score_blind
 from fusionvl.synth.filters.closed_book import score_closed_book
@@ -177,11 +178,25 @@ def test_endpoint_tries_again_what_may_pass(server):
     assert len(server["requests"]) == 3
 
 
-@pytest.mark.parametrize("body", ["{not json", '{"choices": []}', "{}"])
-def test_endpoint_with_a_reply_that_says_nothing(server, body):
+NOTHING = ['{"choices": []}', '{"choices": [{"message": {"content": null}}]}']
+BROKEN = [
+    "{not json",
+    "{}",
+    "null",
+    "[]",
+    '"hi"',
+    '{"choices": [{"index": 0}]}',
+    '{"choices": [{"message": {"content": [1]}}]}',
+]
+
+
+@pytest.mark.parametrize(("body", "tries"), [*((body, 1) for body in NOTHING), *((body, 3) for body in BROKEN)])
+def test_endpoint_with_a_reply_that_says_nothing_or_is_broken(server, monkeypatch, body, tries):
+    monkeypatch.setattr(endpoint, "_FIRST_PAUSE", 0.01)
     server["body"] = body
-    with pytest.raises(ModelError):
-        ask(server, retries=0)
+    with pytest.raises(ModelError, match="reply without text" if tries == 1 else "the answer is broken"):
+        ask(server, retries=2)
+    assert len(server["requests"]) == tries
 
 
 def test_endpoint_that_refuses_one_request_or_all(server):
