@@ -337,6 +337,17 @@ class TestFailures:
         assert {listener.wait(WAIT).reason for listener in found} == {"length"}
         assert batching.answer(conversation(None, "cups"), SamplingSettings(max_new_tokens=2)).answer_tokens == 2
 
+    def test_how_long_the_thread_gave_no_sign(self, endless, start):
+        batching = start(endless)
+        assert batching.silent_seconds == 0
+        _, gate = held(batching, max_new_tokens=30)
+        time.sleep(0.2)
+        assert batching.silent_seconds >= 0.2
+        gate.opened.set()
+        gate.wait(WAIT)
+        while batching.silent_seconds:
+            time.sleep(0.01)
+
     def test_a_request_that_turns_out_impossible_fails_alone(self, endless, tmp_path, start):
         batching = start(endless)
         _, good = submit(batching, conversation(None, QUESTIONS[0]), max_new_tokens=12)

@@ -106,8 +106,10 @@ def log(line):
 
 
 def load_scripted(source, settings, limits):
-    """A loader: `broken` cannot be loaded, `mute` gives no sign of life."""
+    """A loader: `broken` cannot be loaded, `shaky` not the second time."""
     log(f"load {source} in {os.getpid()}")
+    if source == "shaky" and Path(os.environ["FUSIONVL_SCRIPT_LOG"]).read_text().count("load shaky") == 2:
+        raise ValueError("The disk is busy")
     if source.startswith("broken"):
         raise ValueError(f"The folder {source} cannot be loaded")
     batching = ScriptedBatching()
@@ -120,7 +122,12 @@ def load_scripted(source, settings, limits):
             threading.Event().wait()
         return Beat(waiting=0, running=batching.running)
 
-    calls = {"add": lambda a, b: a + b, "refuse": refuse, "mute": mute.set, "end": ended.set, "pid": os.getpid}
+    def nap(who, seconds):
+        log(f"nap {who}")
+        time.sleep(seconds)
+
+    calls = {"add": lambda a, b: a + b, "refuse": refuse, "nap": nap}
+    calls |= {"mute": mute.set, "end": ended.set, "pid": os.getpid}
     return LoadedModel(batching, int(source.rpartition("-")[2]) if "-" in source else 1000, calls, beat)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.server
+import socket
 import ssl
 import threading
 import time
@@ -22,7 +23,7 @@ FORBIDDEN = [
     "169.254.0.1", "192.0.0.192", "168.63.129.16", "100.100.100.200", "224.0.0.1", "240.0.0.1", "255.255.255.255",
     "198.18.0.1", "192.0.2.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1",
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::",
-    "2001:0:7f00:1::", "::127.0.0.1",
+    "2001:0:7f00:1::", "::127.0.0.1", "fec0::1", "3fff::1", "192.0.0.8", "192.88.99.1",
 ]  # fmt: skip
 
 
@@ -34,6 +35,22 @@ def test_addresses_that_are_nobodys_business(address):
 @pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public_addresses(address):
     assert is_allowed(address, allow_private=False)
+
+
+def test_names_that_nobody_answers_for_hold_up_nothing_else(monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
+
+    async def run():
+        stuck = [asyncio.ensure_future(resolve("slow.example", 80)) for _ in range(40)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            found = await asyncio.to_thread(lambda: "done")
+        released.set()
+        await asyncio.gather(*stuck)
+        return found
+
+    assert asyncio.run(run()) == "done"
 
 
 def test_an_intranet_may_be_allowed_but_never_a_clouds_metadata():

@@ -12,6 +12,7 @@ import openai
 import pytest
 from PIL import Image
 from running_server import error_of, running, wait_for
+from starlette.testclient import TestClient
 
 KEYS = ("a-key-of-one-client-1234", "a-key-of-another-client-5678")
 
@@ -38,6 +39,25 @@ def test_a_key_is_needed_where_there_are_keys():
             client.models.list()
         for key in KEYS:
             assert list(openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0).models.list())
+
+
+def test_a_key_is_needed_below_a_prefix():
+    """As Ray Serve and some proxies mount an application: the prefix stays in the path."""
+    with running(api_keys=KEYS) as server, TestClient(server.app, root_path="/fusion") as client:
+        for path in ("/v1/models", "/fusion/v1/models", "/fusion/metrics"):
+            error_of(client.get(path), 401, "invalid_api_key")
+        key = {"Authorization": f"Bearer {KEYS[0]}"}
+        assert client.get("/fusion/v1/models", headers=key).status_code == 200
+        assert client.get("/fusion/health").status_code == 200
+
+
+def test_another_sites_page_is_refused(png):
+    with running() as server:
+        form = {"files": {"file": png}, "data": {"purpose": "vision"}}
+        answer = server.http.post("/v1/files", **form, headers={"Sec-Fetch-Site": "cross-site"})
+        error_of(answer, 403, "origin_not_allowed")
+        for site in ("same-origin", "none"):
+            assert server.http.post("/v1/files", **form, headers={"Sec-Fetch-Site": site}).status_code == 200
 
 
 def test_a_key_sees_its_own_files_only(png):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from scripted_model import Ticket, load_scripted
@@ -47,6 +48,7 @@ def test_what_is_refused():
         model = replica()
         assert await refused(model, asking("refuse it")) == "invalid_request"
         assert await refused(model, asking("a"), ONE * 4) == "queue_full"
+        assert await refused(model, asking("full")) == "queue_full"
         assert len(await events_of(model, asking("a"), ONE * 3)) == 6, "refused answers take no place"
 
     asyncio.run(run())
@@ -70,6 +72,19 @@ def test_calls():
         model = replica()
         assert (await model.call("add", {"a": 1, "b": 2})).value == 3
         assert (await model.call("refuse", {})).refused == Refused("invalid_request", "no such call today")
+
+    asyncio.run(run())
+
+
+def test_a_call_whose_asker_left_is_waited_for():
+    async def run():
+        model = replica()
+        left = asyncio.ensure_future(model.call("nap", {"who": "first", "seconds": 0.5}))
+        await asyncio.sleep(0.1)
+        left.cancel()
+        began = time.monotonic()
+        assert (await model.call("add", {"a": 1, "b": 2})).value == 3
+        assert time.monotonic() - began > 0.2, "one call at a time"
 
     asyncio.run(run())
 

@@ -128,6 +128,30 @@ def test_a_worker_whose_batching_has_ended_is_replaced_at_once(server):
     assert worker_of(server).pid != pid
 
 
+def test_calls_that_nobody_waits_for_do_not_begin(server):
+    worker = worker_of(server)
+    first, second = (
+        asyncio.run_coroutine_threadsafe(worker.call("nap", who=name, seconds=1), worker._loop)
+        for name in ("first", "second")
+    )
+    server.wait_for_log("nap first")
+    second.cancel()
+    error_of(server.ask("refuse this"), 400, "invalid_request")
+    first.result(10)
+    assert call(worker, "add", a=1, b=2) == 3, "what came after them is done"
+    assert "nap second" not in server.log()
+
+
+def test_a_model_that_cannot_be_loaded_again_at_once_is_tried_again():
+    with running(models=(ServedModel("scripted", "shaky"),)) as server:
+        os.kill(worker_of(server).pid, signal.SIGKILL)
+        wait_for(lambda: sum(line.startswith("load shaky") for line in server.log()) == 2)
+        wait_for(lambda: server.http.get("/ready").status_code == 503)
+        wait_for(lambda: server.http.get("/ready").status_code == 200)
+        assert server.ask("hi").status_code == 200
+        assert sum(line.startswith("load shaky") for line in server.log()) == 3
+
+
 def call(worker, name, **arguments):
     return asyncio.run_coroutine_threadsafe(worker.call(name, **arguments), worker._loop).result(10)
 

@@ -110,6 +110,7 @@ class ContinuousBatching:
         self._running: list[RunningAnswer] = []  # in the order of the batch's rows
         self._entering: Request  # in its prefill
         self._is_aborted = False
+        self._last_sign = float("inf")  # of life of the thread; infinite: it has nothing to do
         self._counts = _Counts()
         self._prefill = Prefill(engine, self._step_if_due)
         self._line = WaitingLine(self._prepare, max_waiting)
@@ -126,6 +127,11 @@ class ContinuousBatching:
     def is_open(self) -> bool:
         """Whether it takes requests: False when closed, or when its thread has failed."""
         return not self._line.is_closed
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the thread has been at one layer of a prefill or one decoding step; 0 when it has no work."""
+        return max(0.0, time.monotonic() - self._last_sign)
 
     def submit(
         self, messages: Conversation, settings: SamplingSettings, listener: Listener, deadline: float | None = None
@@ -214,7 +220,7 @@ class ContinuousBatching:
     def _work(self) -> None:
         try:
             with torch.inference_mode():
-                while self._running or self._line.wait_for_work():
+                while self._running or self._wait_for_work():
                     self._turn()
         except Exception:  # nobody else could tell those who wait
             LOG.exception("The batching thread failed")
@@ -223,8 +229,13 @@ class ContinuousBatching:
             self._line.close(abandon=True)
             self._abort()
 
+    def _wait_for_work(self) -> bool:
+        self._last_sign = float("inf")
+        return self._line.wait_for_work()
+
     def _turn(self) -> None:
         """One request in, at most, and one step: neither newcomers nor the running starve."""
+        self._last_sign = time.monotonic()
         if self._is_aborted:
             self._abort()
             return
@@ -280,6 +291,7 @@ class ContinuousBatching:
 
     def _step_if_due(self) -> None:
         """Between two layers of a prefill."""
+        self._last_sign = time.monotonic()
         if self._is_aborted or self._entering.is_unwanted:
             raise _GivenUp
         if self._running and time.monotonic() - self._counts.last_step >= self._max_stall:

@@ -38,6 +38,8 @@ def load_engine(source: str, settings: WorkerSettings, limits: Limits) -> Loaded
     def beat() -> Beat:
         if not batching.is_open:
             raise RuntimeError("the batching thread has failed; its reason is in the log above")
+        if (silent := batching.silent_seconds) > settings.silence_seconds:
+            raise RuntimeError(f"the batching thread has been at one layer for {silent:.0f} seconds")
         stats = batching.stats()
         return Beat(waiting=stats.waiting, running=stats.running)
 

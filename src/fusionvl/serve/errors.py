@@ -35,6 +35,7 @@ STATUS_OF_CODE = {
     "prompt_too_long": 400,
     "context_length_exceeded": 400,
     "invalid_api_key": 401,
+    "origin_not_allowed": 403,
     "model_not_found": 404,
     "file_not_found": 404,
     "not_found": 404,

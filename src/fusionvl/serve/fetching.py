@@ -6,10 +6,12 @@ bounded. Knows addresses and HTTP; knows no requests of ours.
 """
 
 import asyncio
+import functools
 import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpcore
@@ -29,11 +31,16 @@ _METADATA = frozenset(
     map(ipaddress.ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16"))
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Set aside for special purposes, and global for some releases of Python.
+_RESERVED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20", "5f00::/16")))
+# Names whose servers do not answer hold threads; they must not be those that everything else runs in.
+_NAMES = ThreadPoolExecutor(8, "names")
 
 
 async def resolve(host: str, port: int) -> list[str]:
     """The addresses of a name, as the system knows them."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_NAMES, look_up)
     return [str(entry[4][0]) for entry in found]
 
 
@@ -62,6 +69,8 @@ def _is_allowed(address: Address, allow_private: bool) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64):
         return True  # the IPv4 address inside is looked at
     if address in _METADATA or address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    if any(address in network for network in _RESERVED):
         return False
     if allow_private and (address.is_private or address.is_loopback):
         return True

@@ -77,8 +77,7 @@ class Gate:
             scope[ERROR_KEY] = error.code
             await error.response()(scope, receive, send)
             return
-        scope["owner"] = owner
-        client = _client(scope, owner)
+        scope["owner"] = client = _client(scope, owner)
         self._running[client] += 1
         scope["app"].state.running += 1
         try:
@@ -95,10 +94,13 @@ class Gate:
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         if self._hosts and name not in self._hosts:
             raise ApiError("host_not_allowed", f"This server is not called {name[:100]!r}: see --allowed-host")
-        if not scope["path"].startswith(_GUARDED):
+        path = _path(scope)
+        if not path.startswith(_GUARDED):
             return ANYBODY
+        if headers.get("sec-fetch-site", "") == "cross-site":
+            raise ApiError("origin_not_allowed", "Another site's page asks; this server's own page and programs may")
         owner = self._keys.owner(headers.get("authorization", ""))
-        if scope["app"].state.draining.is_set() and scope["path"].startswith("/v1/"):
+        if scope["app"].state.draining.is_set() and path.startswith("/v1/"):
             raise ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
         bound = self._limits.requests_per_key
         if self._running[_client(scope, owner)] >= bound:
@@ -109,8 +111,14 @@ class Gate:
         return owner
 
 
+def _path(scope: Scope) -> str:
+    """The path below the prefix that the application is mounted under, as the router will see it."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 def _client(scope: Scope, owner: str) -> str:
-    """Who shares one allowance: a key, or an address where there are no keys."""
+    """Who shares one allowance and sees the same files: a key, or an address where there are no keys."""
     return owner if owner != ANYBODY else f"address {(scope.get('client') or ('',))[0]}"
 
 

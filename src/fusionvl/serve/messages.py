@@ -25,7 +25,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Cancel:
-    """To the worker: nobody waits for these answers."""
+    """To the worker: nobody waits for these answers and calls."""
 
     keys: tuple[int, ...]
 

@@ -184,8 +184,19 @@ class ModelPool:
         slot.restarts += 1
         slot.deaths = slot.deaths + 1 if time.monotonic() - slot.started < _GOOD_RUN_SECONDS else 1
         if not self._closed and slot.loading is None:
-            slot.loading = asyncio.create_task(self._load(slot))
-            slot.loading.add_done_callback(lambda task: self._loaded(slot, task))
+            self._replace(slot)
+
+    def _replace(self, slot: Slot) -> None:
+        """Load again until it is there, with longer and longer pauses; until then the server is not ready."""
+        slot.loading = asyncio.create_task(self._load(slot))
+        slot.loading.add_done_callback(lambda task: self._replaced(slot, task))
+
+    def _replaced(self, slot: Slot, task: "asyncio.Task[WorkerProcess]") -> None:
+        self._loaded(slot, task)
+        if not task.cancelled() and task.exception() is not None and not self._closed:
+            _LOG.error("%s cannot be loaded again: %s", slot.model.name, task.exception())
+            slot.deaths += 1
+            self._replace(slot)
 
     async def _make_room(self, slot: Slot, num_bytes: int) -> None:
         """Unload the least recently used idle models until `num_bytes` fit."""

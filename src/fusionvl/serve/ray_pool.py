@@ -143,10 +143,10 @@ class RayPool:
         while True:
             try:
                 status = await asyncio.to_thread(serve.status)
-            except _LOST as error:  # the controller is being restarted; what is known stays
-                _LOG.warning("Ray Serve does not say what runs: %s", error)
-            else:
                 found = status.applications[self._app_name].deployments
+            except Exception as error:  # noqa: BLE001 - whatever it is, Ray may say more the next time; what is known stays
+                _LOG.warning("Ray Serve does not say what runs: %r", error)
+            else:
                 for name, deployment in self._deployments.items():
                     states = found[deployment].replica_states if deployment in found else {}
                     self._replicas[name] = sum(count for state, count in states.items() if state == "RUNNING")

@@ -16,7 +16,7 @@ from fusionvl.serve.errors import ApiError
 from fusionvl.serve.files import FileStore
 from fusionvl.serve.messages import Call, Refused, Returned
 from fusionvl.serve.settings import Limits, WorkerSettings
-from fusionvl.serve.worker import Loader, Ticket, refusal, run_call
+from fusionvl.serve.worker import LineFull, Loader, Ticket, refusal, run_call
 
 _LOG = logging.getLogger("fusionvl.serve")
 _PROBE: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "ready?"}]}]
@@ -65,6 +65,9 @@ class ModelReplica:
                 except ValueError as error:
                     yield [(index, Refused("invalid_request", str(error)))]
                     return
+                except LineFull as error:  # those that just left may still stand in the line
+                    yield [(index, Refused("queue_full", f"{error}: try again"))]
+                    return
                 except Exception:  # noqa: BLE001 - a batching that takes no request has ended: another must begin
                     _LOG.exception("the batching takes no requests any more")
                     os._exit(1)  # who waits here asks another replica
@@ -84,7 +87,12 @@ class ModelReplica:
     async def call(self, name: str, arguments: dict[str, Any]) -> Returned:
         """Run one of the model's further functions beside the batching, one at a time."""
         async with self._one_call:
-            return await asyncio.to_thread(run_call, self._model, Call(0, name, arguments))
+            running = asyncio.ensure_future(asyncio.to_thread(run_call, self._model, Call(0, name, arguments)))
+            try:
+                return await asyncio.shield(running)
+            finally:
+                if not running.done():  # who asked has left, but a thread cannot be stopped: the next one waits for it
+                    await asyncio.wait([running])
 
     async def check_health(self) -> None:
         """Ask the engine: it has told something since the last time, or it tells one token now. Ray calls it.

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -144,7 +144,9 @@ class _Worker:
         self._tickets: dict[int, Ticket | None] = {}  # None: being submitted
         self._lock = threading.Lock()
         self._is_stopping = False
+        self._calls: dict[int, Future[None]] = {}
         self._aside = ThreadPoolExecutor(1, "aside")  # what must not hold up the batching or the pipe
+        self._refusals = ThreadPoolExecutor(1, "refusals")  # nor wait behind long calls
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
     def run(self, connection: Connection) -> None:
@@ -160,7 +162,7 @@ class _Worker:
                 case Cancel():
                     self._cancel(message.keys)
                 case Call():
-                    self._aside.submit(self._call, message)
+                    self._begin_call(message)
                 case Stop():
                     self._stop()
 
@@ -208,7 +210,7 @@ class _Worker:
         if isinstance(event, Piece):
             self._outbox.put(Told(key, event))
         elif isinstance(event, Failure) and event.is_users:
-            self._aside.submit(lambda: self._end(key, refusal(event, message.messages)))
+            self._refusals.submit(lambda: self._end(key, refusal(event, message.messages)))
         else:
             self._end(key, event)
 
@@ -218,11 +220,18 @@ class _Worker:
         self._outbox.put(Told(key, event))
 
     def _cancel(self, keys: tuple[int, ...]) -> None:
+        for key in keys:
+            if (call := self._calls.get(key)) is not None:
+                call.cancel()  # if it has not begun
         with self._lock:
             tickets = [self._tickets.get(key) for key in keys]
         for ticket in tickets:
             if ticket is not None:
                 ticket.cancel()
+
+    def _begin_call(self, message: Call) -> None:
+        call = self._calls[message.key] = self._aside.submit(self._call, message)
+        call.add_done_callback(lambda _: self._calls.pop(message.key, None))
 
     def _call(self, message: Call) -> None:
         self._outbox.put(run_call(self._model, message))

@@ -164,6 +164,8 @@ class WorkerProcess:
             return await future
         finally:
             self._calls.pop(key, None)
+            if future.cancelled():  # who asked has left
+                self._send(Cancel((key,)))
 
     async def stop(self) -> None:
         """End the process; answers that still run end with an error."""
