@@ -36,6 +36,13 @@ def test_temperature():
     assert cold[1] > 0.85
 
 
+@pytest.mark.parametrize("temperature", [1e-307, 1e-308, 5e-324])
+@pytest.mark.parametrize("logits", [LOGITS, torch.tensor([1.0, 30.0, 2.0, -torch.inf])])
+def test_the_least_temperatures_take_the_most_likely(temperature, logits):
+    sampler = Sampler(SamplingSettings(temperature=temperature, seed=0))
+    assert {sampler.choose(logits) for _ in range(5)} == {1}
+
+
 @pytest.mark.parametrize(("top_p", "nucleus"), [(0.4, {1}), (0.6, {1, 3}), (0.8, {1, 2, 3}), (1.0, {0, 1, 2, 3})])
 def test_nucleus(top_p, nucleus):
     found = shares(draws(2000, temperature=1.0, top_p=top_p, seed=0))

@@ -69,6 +69,8 @@ def test_what_cannot_be_talked_to(server, chat, monkeypatch):
 
     assert "does not answer" in refused("--url", "http://127.0.0.1:9")
     assert "http://" in refused("--url", "127.0.0.1:8000")
+    for url in ("http://127.0.0.1:9\x01", "http://[::1", f"http://{'a' * 70}", "http://xn--a"):
+        assert f"{url + '/v1'!r} is no address of a server" in refused("--url", url)
     assert "no model other, but scripted" in refused("--url", server.url, "--model", "other")
     assert "FUSIONVL_NO_KEY holds no key" in refused("--url", server.url, "--api-key-env", "FUSIONVL_NO_KEY")
     assert "--device" in refused("--url", server.url, "--device", "cpu")

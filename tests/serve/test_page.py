@@ -7,6 +7,9 @@ import contextlib
 import os
 import re
 import shutil
+import socket
+import socketserver
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +224,75 @@ def test_a_worker_that_dies_is_told(browser, server):
         expect(page.locator(".answer.wrong")).to_contain_text("process ended")
         ask(page, "repeat back 1 0")
         expect(page.locator(".answer").last).to_have_text("back ", timeout=30_000)
+
+
+class Wire(socketserver.ThreadingTCPServer):
+    """A way to a server that can be cut in the middle of what it carries; new connections are carried again."""
+
+    daemon_threads = True
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), Carrier)
+        host, port = target.removeprefix("http://").split(":")
+        self.target = host, int(port)
+        self.carried: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def __enter__(self) -> "Wire":
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.cut()
+        self.server_close()
+
+    def cut(self) -> None:
+        while self.carried:
+            with contextlib.suppress(OSError):  # it has ended already
+                self.carried.pop().shutdown(socket.SHUT_RDWR)
+
+
+class Carrier(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        with socket.create_connection(self.server.target) as far:
+            self.server.carried += [self.request, far]
+            back = threading.Thread(target=carry, args=(far, self.request), daemon=True)
+            back.start()
+            carry(self.request, far)
+            back.join()
+
+
+def carry(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_a_connection_that_breaks_is_told_and_the_talk_goes_on(browser, server):
+    with Wire(server.url) as wire, opened(browser, wire.url) as page:
+        upload(page)
+        ask(page, "repeat word 400 0.05")
+        expect(page.locator(".answer")).to_have_text(re.compile("word word"))
+        wire.cut()
+        expect(page.locator(".answer.wrong")).to_contain_text("The answer broke off")
+        expect(page.get_by_role("status")).to_have_text("The question was not answered.")
+        ask(page, "messages")
+        told = page.locator(".answer").last
+        expect(told).to_have_text("[('user', [(320, 240), 'messages'])]")  # nothing of what was not answered
+        ask(page, "messages")
+        expect(told).to_contain_text("('assistant'")
+
+
+def test_an_explanation_that_breaks_is_told(page):
+    upload(page)
+    ask(page, "what shape is in the image?")
+    expect(page.locator(".answer")).to_have_text("triangle")
+    page.evaluate("() => { Response.prototype.json = async () => { throw new TypeError('network error'); }; }")
+    page.get_by_role("button", name="Where did it look?").click()
+    expect(page.get_by_role("status")).to_contain_text("The answer broke off")
 
 
 def test_a_key_is_asked_for_and_used(browser):

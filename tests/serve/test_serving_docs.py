@@ -1,4 +1,7 @@
-"""docs/serving.md, word for word: its commands and its Python run against a server; its tables are the code's."""
+"""docs/serving.md and the README's quick start, word for word: their commands and their Python run against a server.
+
+The tables of docs/serving.md are the code's.
+"""
 
 import json
 import os
@@ -13,8 +16,13 @@ from fusionvl.serve.errors import STATUS_OF_CODE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "serving.md").read_text()
-COMMANDS = [block for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) if "curl" in block]
-PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(page, language, word):
+    """The blocks of a page that hold a word."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [block for own, block in found if own == language and word in block]
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def run(command, environment):
 
 def test_the_commands_work(environment):
     """Each block is one script; what `curl` prints is looked at line by line."""
-    files, stream, state = COMMANDS
+    files, stream, state = blocks(PAGE, "", "curl")
     printed = run(["bash", "-euc", files.replace("\ncurl", "\necho\ncurl")], environment).split("\n")
     answer, listed, file, deleted = (json.loads(line) for line in printed if line)
     assert answer["choices"][0]["message"]["content"] == "triangle"
@@ -47,9 +55,18 @@ def test_the_commands_work(environment):
     assert '"error"' not in printed
 
 
-def test_the_python_works(environment):
-    (script,) = PYTHON
-    assert run([sys.executable, "-c", script], environment) == "triangle\n"
+def test_the_command_of_the_readme_works(environment):
+    (command,) = blocks(README, "", "curl")
+    answer = json.loads(run(["bash", "-euc", command], environment))
+    assert answer["choices"][0]["message"]["content"] == "triangle"
+
+
+@pytest.mark.parametrize(
+    ("page", "answer"), [(PAGE, "triangle\n"), (README, "teal\n")], ids=["serving.md", "README.md"]
+)
+def test_the_python_works(environment, page, answer):
+    (script,) = blocks(page, "python", "openai")
+    assert run([sys.executable, "-c", script], environment) == answer
 
 
 def test_every_code_is_in_the_table_with_its_status():

@@ -35,7 +35,9 @@ class Sampler:
         """Choose a token by its logits (V,)."""
         if self.is_greedy:
             return int(logits.argmax())
-        scaled = logits.cpu().double() / self._temperature
+        logits = logits.cpu().double()
+        # A tiny temperature makes infinities: below the maximum they are minus infinity, which a softmax can take.
+        scaled = (logits - logits.max()) / self._temperature
         probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
         cumulated = probabilities.cumsum(-1)
         # The nucleus is the fewest most likely tokens that hold top_p together, and never fewer than one.

@@ -60,7 +60,8 @@ class ChatService:
             ApiError: When the request is refused, too slow, or the worker dies.
         """
         completion = _Completion(request)
-        async with self._in_time(), contextlib.aclosing(self._events(request, owner)) as events:
+        deadline = self._deadline()
+        async with self._in_time(deadline), contextlib.aclosing(self._events(request, owner, deadline)) as events:
             async for index, event in events:
                 completion.add(index, event)
         return completion.as_json()
@@ -71,8 +72,8 @@ class ChatService:
         Raises:
             ApiError: As `complete`, before the first event; later it is the last chunk.
         """
-        deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
-        events = self._events(request, owner)
+        deadline = self._deadline()
+        events = self._events(request, owner, deadline)
         try:
             async with self._in_time(deadline):
                 first = await anext(events)
@@ -93,7 +94,7 @@ class ChatService:
                 "An explanation is of one question about one image: send one user message with one text and one image",
                 "messages",
             )
-        async with self._in_time(), self._pool.use(request.model) as worker:
+        async with self._in_time(self._deadline()), self._pool.use(request.model) as worker:
             prompt = await self.prompt(request, owner)
             parts = {part["type"]: part[part["type"]] for part in prompt.messages[0]["content"]}
             settings = prompt.settings[0]
@@ -134,11 +135,13 @@ class ChatService:
         if request.stream_options is not None and request.stream_options.include_usage:
             yield {**completion.head("chat.completion.chunk"), "choices": [], "usage": completion.usage()}
 
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.answer_seconds
+
     @contextlib.asynccontextmanager
-    async def _in_time(self, deadline: float | None = None) -> AsyncIterator[None]:
-        seconds = self._limits.answer_seconds
+    async def _in_time(self, deadline: float) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout_at(deadline or asyncio.get_running_loop().time() + seconds):
+            async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError:
             raise self._late() from None
@@ -150,7 +153,9 @@ class ChatService:
     def _failed(self, failure: Failure) -> ApiError:
         return self._late() if failure.is_late else ApiError("generation_failed", failure.message)
 
-    async def _events(self, request: ChatRequest, owner: str) -> AsyncGenerator[tuple[int, Event], None]:
+    async def _events(
+        self, request: ChatRequest, owner: str, deadline: float
+    ) -> AsyncGenerator[tuple[int, Event], None]:
         """The events of all choices; leaving early stops the work."""
         choices = request.n or 1
         unfinished = 0
@@ -167,9 +172,12 @@ class ChatService:
                             unfinished -= 1
                             self._metrics.answered(request.model, event, prompt.has_image)
                         yield index, event
-        finally:
-            if unfinished:
+        except (GeneratorExit, asyncio.CancelledError) as left:
+            # Refusals, failures and lateness have counts of their own; the deadline, too, comes as a cancellation.
+            is_late = isinstance(left, asyncio.CancelledError) and asyncio.get_running_loop().time() >= deadline
+            if unfinished and not is_late:
                 self._metrics.cancelled(request.model, unfinished)
+            raise
 
     async def prompt(self, request: ChatRequest, owner: str) -> Prompt:
         """Check a request against the limits and fetch its image.

@@ -40,7 +40,7 @@ class RemoteModel:
     ) -> None:
         root = url.rstrip("/").removesuffix("/v1")
         if not root.startswith(("http://", "https://")):
-            raise ValueError(f"{url} is no address of a server: it begins with http:// or https://")
+            raise ValueError(f"{url!r} is no address of a server: it begins with http:// or https://")
         self._url = f"{root}/v1"
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = httpx.Client(headers=headers, timeout=_TIMES)
@@ -75,12 +75,16 @@ class RemoteModel:
     def _choose(self, model: str | None) -> str:
         try:
             response = self._http.get(f"{self._url}/models")
-            if response.is_error:
-                raise ValueError(_refusal(response))
-            names = [str(one["id"]) for one in response.json()["data"]]
+        except (httpx.InvalidURL, UnicodeError) as error:  # names that DNS cannot have are UnicodeErrors
+            # Shown escaped: it may hold what a terminal obeys, or cannot write.
+            raise ValueError(f"{self._url!r} is no address of a server: {error}") from error
         except httpx.HTTPError as error:
             raise ValueError(self._unreachable(error)) from error
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        if response.is_error:
+            raise ValueError(_refusal(response))
+        try:
+            names = [str(one["id"]) for one in response.json()["data"]]
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{self._url} does not answer as OpenAI's API does") from error
         if model is None and len(names) != 1:
             raise ValueError(f"The server has the models {', '.join(names)}: choose one with --model")

@@ -1,6 +1,7 @@
 """The options of `fusionvl serve`, and the typed settings they mean. Knows argparse and settings; starts nothing."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         "models", metavar="MODEL", nargs="*", help="hub name or folder, or NAME=PATH (default: the shipped model)"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
-    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    serve.add_argument("--port", type=port_number, default=8000, help="0 takes a free one")
     serve.add_argument("--api-key-file", metavar="PATH", type=Path, help="keys, one a line; requests must bring one")
     serve.add_argument(
         "--allowed-host",
@@ -37,13 +38,17 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--allow-private-networks", action="store_true", help="let image URLs lead to private addresses"
     )
-    serve.add_argument("--memory-gb", metavar="GB", type=float, help="of all loaded models together (default: any)")
+    serve.add_argument(
+        "--memory-gb", metavar="GB", type=positive_number, help="of all loaded models together (default: any)"
+    )
     serve.add_argument("--max-batch", metavar="N", type=positive, default=8, help="answers decoded together")
     serve.add_argument("--max-waiting", metavar="N", type=positive, default=64, help="answers that may wait")
     serve.add_argument("--requests-per-key", metavar="N", type=positive, default=16, help="at the same time")
     serve.add_argument("--max-new-tokens", metavar="N", type=positive, default=512, help="when a request says none")
-    serve.add_argument("--answer-seconds", metavar="S", type=float, default=120.0, help="a request may take")
-    serve.add_argument("--drain-seconds", metavar="S", type=float, default=30.0, help="for running answers at the end")
+    serve.add_argument("--answer-seconds", metavar="S", type=positive_number, default=120.0, help="a request may take")
+    serve.add_argument(
+        "--drain-seconds", metavar="S", type=number_from_zero, default=30.0, help="for running answers at the end"
+    )
     serve.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
     serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     _add_ray_options(serve.add_argument_group("on a Ray cluster"))
@@ -61,6 +66,42 @@ def _add_ray_options(serve: argparse._ArgumentGroup) -> None:
     serve.add_argument("--replica-cpus", metavar="N", type=float, default=1.0, help="each takes")
     serve.add_argument("--replica-gpus", metavar="N", type=float, default=0.0, help="each takes; 0.5 shares one")
     serve.add_argument("--http-replicas", metavar="N", type=positive, default=1, help="processes that speak HTTP")
+
+
+def port_number(text: str) -> int:
+    """Parse a port, as an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: When there is no such port.
+    """
+    number = int(text)
+    if not 0 <= number < 2**16:
+        raise argparse.ArgumentTypeError(f"must be a port, from 0 to 65535, not {number}")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """Parse a number above 0, as an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: When it is not, or not finite.
+    """
+    number = number_from_zero(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    return number
+
+
+def number_from_zero(text: str) -> float:
+    """Parse a number of at least 0, as an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: When it is less, or not finite: Python reads `nan` and `inf`, too.
+    """
+    number = float(text)
+    if not math.isfinite(number) or number < 0:
+        raise argparse.ArgumentTypeError(f"must be a finite number and not below 0, not {text}")
+    return number
 
 
 def parse_serve_arguments(arguments: Sequence[str]) -> argparse.Namespace:

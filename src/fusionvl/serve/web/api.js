@@ -32,8 +32,22 @@ async function call(path, { body, signal } = {}) {
   return response;
 }
 
+// What to throw for an error while a response is read: browsers tell a broken connection as a TypeError or the like.
+function whileReading(error) {
+  if (error.name === "AbortError") return error;
+  return new ServerError("The answer broke off: the server closed the connection.", 0, "broken_off");
+}
+
+async function json(response) {
+  try {
+    return await response.json();
+  } catch (error) {
+    throw whileReading(error);
+  }
+}
+
 export async function modelNames() {
-  const list = await (await call("v1/models")).json();
+  const list = await json(await call("v1/models"));
   return list.data.map((model) => model.id);
 }
 
@@ -50,19 +64,21 @@ export async function streamAnswer({ model, messages, settings, signal }, onText
     finishReason = choice?.finish_reason ?? finishReason;
     usage = event.usage ?? usage;
   }
-  if (finishReason === null) throw new ServerError("The answer broke off: the server closed the connection.", 0, "broken_off");
+  if (finishReason === null) throw whileReading(new Error("the stream ended early"));
   return { finishReason, usage };
 }
 
 export async function explanation({ model, messages, settings, signal }) {
-  return (await call("v1/explain", { body: { model, messages, ...settings }, signal })).json();
+  return json(await call("v1/explain", { body: { model, messages, ...settings }, signal }));
 }
 
 async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await reader.read().catch((error) => {
+      throw whileReading(error);
+    });
     if (done) return;
     const blocks = (pending + value).split(/\r?\n\r?\n/);
     pending = blocks.pop();

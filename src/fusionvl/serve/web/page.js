@@ -101,10 +101,12 @@ function settings(sampled) {
   return values;
 }
 
-// The conversation up to and with one exchange, without its answer.
+// The conversation up to and with one exchange, without its answer. Questions without an answer are left out: roles take
+// turns, and a model that reads an empty answer of its own takes it for what it said.
 function messagesFor(picture, exchange) {
   const messages = [];
   for (const past of picture.exchanges) {
+    if (past !== exchange && !past.answer) continue;
     const text = { type: "text", text: past.question };
     const image = { type: "image_url", image_url: { url: picture.source } };
     messages.push({ role: "user", content: messages.length ? [text] : [image, text] });
@@ -163,6 +165,7 @@ function failed(error, exchange, line) {
     return;
   }
   if (!(error instanceof ServerError)) throw error;
+  exchange.answer = ""; // what is not shown any more is not sent, either
   line.textContent = error.message;
   line.classList.add("wrong");
   say("The question was not answered.", true);
