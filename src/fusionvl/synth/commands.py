@@ -68,9 +68,6 @@ def _add_scenes(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     scenes.add_argument("--size", metavar="PIXELS", type=_positive, default=384, help="of a side, 64 to 1024")
     scenes.add_argument("--seed", type=int, default=0)
     scenes.add_argument("--split", choices=["train", "held-out"], default="train", help="share no shape-colour pair")
-    scenes.add_argument(
-        "--things", metavar="MIN-MAX", type=_span, default=(3, 6), help="in scenes of colors or places (default: 3-6)"
-    )
     scenes.add_argument("--processes", type=_positive, default=1)
     scenes.set_defaults(run=_scenes)
 
@@ -101,13 +98,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
     return number
-
-
-def _span(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)-(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"must be two numbers such as 1-2, not {text!r}")
-    return int(match[1]), int(match[2])
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -156,7 +146,6 @@ def _scenes(options: argparse.Namespace) -> None:
         size=options.size,
         seed=options.seed,
         split=options.split,
-        things=options.things,
         processes=options.processes,
     )
     print(f"Written: {mixture}. Look at it: fusionvl synth sheet {options.output}")

@@ -4,7 +4,7 @@ Knows which scenes suit which questions, and asks none.
 """
 
 from fusionvl.synth.scenes.combinations import Split, words_of
-from fusionvl.synth.scenes.draws import Draws, Things
+from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.lexicon import WORDS, made_up_name
 from fusionvl.synth.scenes.placement import lattice, scattered
 from fusionvl.synth.scenes.sampling import (
@@ -23,9 +23,9 @@ _SOLID = ("circle", "square", "heart")  # their overlap is about that of the squ
 
 
 def a_few_things(draws: Draws, split: Split) -> Scene:
-    """So many things of different pairs as `draws.things` says, anywhere; some have a texture."""
+    """Three to six things of different pairs, anywhere; some have a texture."""
     background = draw_background(draws)
-    pairs = different_pairs(draws, visible_pairs(split, background), draws.integer(*draws.things))
+    pairs = different_pairs(draws, visible_pairs(split, background), draws.integer(3, 6))
     sizes = [draws.one_of(("small", "large")) for _ in pairs]
     diameters = [draws.between(0.15, 0.17) if size == "small" else draws.between(0.24, 0.28) for size in sizes]
     textured = draws.chance(0.35)
@@ -62,11 +62,11 @@ def groups(draws: Draws, split: Split, wanted: int) -> tuple[Scene, Pair]:
     return Scene(background, tuple(things)), pair
 
 
-def in_rows(draws: Draws, split: Split, number: Things) -> Scene:
-    """So many different things, each in a cell of its own of three rows and columns."""
+def in_rows(draws: Draws, split: Split) -> Scene:
+    """Three to six different things, each in a cell of its own of three rows and columns."""
     background = draw_background(draws)
     cells = [place for row in lattice(draws, WHOLE, 3, 3) for place in row]
-    pairs = different_pairs(draws, visible_pairs(split, background), draws.integer(*number))
+    pairs = different_pairs(draws, visible_pairs(split, background), draws.integer(3, 6))
     places = draws.some_of(cells, len(pairs))
     things = [
         make_thing(draws, pair, place, draws.between(0.22, 0.27)) for pair, place in zip(pairs, places, strict=True)

@@ -1,7 +1,6 @@
 """Random choices that follow from a name, the same on every machine, in every process and in every order.
 
-Built on the one method of Python's generator whose sequence is promised to stay. Of scenes it knows how crowded they
-are to be, and nothing else.
+Built on the one method of Python's generator whose sequence is promised to stay. Knows nothing of scenes.
 """
 
 import hashlib
@@ -10,9 +9,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 Value = TypeVar("Value")
-Things = tuple[int, int]
-
-THINGS: Things = (3, 6)
 
 
 class Draws:
@@ -20,11 +16,9 @@ class Draws:
 
     Args:
         name: What the choices are for; the same name makes the same choices.
-        things: The fewest and the most things in a scene whose purpose leaves that open.
     """
 
-    def __init__(self, name: str, things: Things = THINGS) -> None:
-        self.things = things
+    def __init__(self, name: str) -> None:
         self._next = random.Random(int.from_bytes(hashlib.sha256(name.encode()).digest())).random
 
     def between(self, low: float, high: float) -> float:

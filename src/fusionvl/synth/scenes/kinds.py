@@ -11,7 +11,7 @@ from fusionvl.synth.scenes import compositions
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
 from fusionvl.synth.scenes.descriptions import REQUESTS, describe
-from fusionvl.synth.scenes.draws import THINGS, Draws
+from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions import contrast, reasoning
 from fusionvl.synth.scenes.questions.colour import colour_questions
 from fusionvl.synth.scenes.questions.count import count_questions, how_many
@@ -62,7 +62,7 @@ def _places(draws: Draws, split: Split) -> _Asked:
     if draws.chance(_OVERLAPPING):
         scene = compositions.overlapping(draws, split)
         return _Asked(scene, overlap_questions(scene, draws))
-    scene = compositions.in_rows(draws, split, draws.things)
+    scene = compositions.in_rows(draws, split)
     return _Asked(scene, spatial_questions(scene, draws))
 
 
@@ -199,7 +199,7 @@ def _pattern(draws: Draws, split: Split) -> tuple[Scene, list[Question]]:
 
 def _moves(draws: Draws, split: Split) -> tuple[Scene, list[Question]]:
     while True:
-        scene = compositions.in_rows(draws, split, THINGS)
+        scene = compositions.in_rows(draws, split)
         questions = reasoning.chained(scene, draws)
         if questions:
             return scene, questions

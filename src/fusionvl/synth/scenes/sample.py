@@ -1,6 +1,6 @@
 """The front door of the procedural renderer: from the name of a sample to its picture, questions and exact answers.
 
-A sample follows from its kind, split, seed, number and crowd alone: in any order, in any process, on any machine.
+A sample follows from its kind, split, seed and number alone: in any order, in any process, on any machine.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image
 from fusionvl.data import Turn
 from fusionvl.synth.scenes.combinations import SPLITS, Split
 from fusionvl.synth.scenes.drawing import draw_picture
-from fusionvl.synth.scenes.draws import THINGS, Draws, Things
+from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.kinds import KINDS
 from fusionvl.synth.scenes.scene_graph import Picture
 
@@ -41,12 +41,7 @@ class SceneSample:
         return draw_picture(self.picture, size)
 
 
-MOST_THINGS = 6
-
-
-def scene_sample(
-    kind: str, number: int, *, seed: int = 0, split: Split = "train", things: Things = THINGS
-) -> SceneSample:
+def scene_sample(kind: str, number: int, *, seed: int = 0, split: Split = "train") -> SceneSample:
     """Makes a sample.
 
     Args:
@@ -54,20 +49,14 @@ def scene_sample(
         number: Which of them; from 0 on, there is no last one.
         seed: Another seed, other samples.
         split: Scenes of the two splits have no combination of shape and colour in common, and no word.
-        things: The fewest and the most things, 1 to 6, of scenes about colours and places. A model learns from scenes
-            of one or two things first what their names mean. What has a number of its own (groups to count, signs,
-            pairs that overlap, puzzles) keeps it.
 
     Raises:
-        ValueError: If there is no such kind or split, or no such number of things.
+        ValueError: If there is no such kind or split.
     """
     if kind not in KINDS:
         raise ValueError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-    if not 1 <= things[0] <= things[1] <= MOST_THINGS:
-        raise ValueError(f"a scene shows 1 to {MOST_THINGS} things, not {things[0]} to {things[1]}")
-    crowd = "" if things == THINGS else f"-{things[0]}to{things[1]}"
-    name = f"{kind}-{split}-{seed}{crowd}-{number:07d}"
-    content = KINDS[kind](Draws(name, things), split)
+    name = f"{kind}-{split}-{seed}-{number:07d}"
+    content = KINDS[kind](Draws(name), split)
     return SceneSample(name, kind, content.picture, content.turns)

@@ -24,7 +24,6 @@ from tqdm import tqdm
 from fusionvl.data import Sample, llava
 from fusionvl.synth.scenes import scene_sample
 from fusionvl.synth.scenes.combinations import Split
-from fusionvl.synth.scenes.draws import THINGS, Things
 from fusionvl.synth.scenes.kinds import KINDS
 
 MIXTURE = "mixture.yaml"
@@ -40,13 +39,11 @@ class SceneSettings:
         size: Pixels a side.
         seed: Another seed, other samples.
         split: `train` or `held-out`.
-        things: The fewest and the most things in a scene, see `scene_sample`.
     """
 
     size: int
     seed: int
     split: Split
-    things: Things
 
 
 def write_scenes(
@@ -57,7 +54,6 @@ def write_scenes(
     size: int = 384,
     seed: int = 0,
     split: Split = "train",
-    things: Things = THINGS,
     processes: int = 1,
 ) -> Path:
     """Writes samples, or those of them that are missing.
@@ -69,7 +65,6 @@ def write_scenes(
         size: Pixels a side.
         seed: Another seed, other samples.
         split: Which combinations of shapes, colours and words to use, see `combinations`.
-        things: The fewest and the most things in a scene, see `scene_sample`.
         processes: How many draw at the same time; the result is the same.
 
     Returns:
@@ -82,9 +77,9 @@ def write_scenes(
         raise ValueError(f"count and processes must be at least 1, got {count} and {processes}")
     if not kinds or len(set(kinds)) < len(kinds):
         raise ValueError(f"kinds must be one or more different names, got {', '.join(kinds) or 'none'}")
-    settings = SceneSettings(size, seed, split, things)
+    settings = SceneSettings(size, seed, split)
     for kind in kinds:  # what is wrong with an argument is told before anything is written
-        scene_sample(kind, 0, seed=seed, split=split, things=things).draw(size)
+        scene_sample(kind, 0, seed=seed, split=split).draw(size)
     _claim(folder, settings)
     with _mapping(processes) as map_in_order, tqdm(total=count * len(kinds), unit="sample", desc="Drawing") as bar:
         for kind in kinds:
@@ -94,7 +89,7 @@ def write_scenes(
 
 def _claim(folder: Path, settings: SceneSettings) -> None:
     """A folder belongs to its settings, so that images which are there can be kept."""
-    path, ours = folder / _SETTINGS, json.loads(json.dumps(asdict(settings)))
+    path, ours = folder / _SETTINGS, asdict(settings)
     if path.exists():
         theirs = json.loads(path.read_text(encoding="utf-8"))
         if theirs != ours:
@@ -137,7 +132,7 @@ def _draw_chunk(folder: Path, kind: str, settings: SceneSettings, numbers: range
 
 
 def _draw(folder: Path, kind: str, settings: SceneSettings, number: int) -> Sample:
-    scene = scene_sample(kind, number, seed=settings.seed, split=settings.split, things=settings.things)
+    scene = scene_sample(kind, number, seed=settings.seed, split=settings.split)
     path = folder / "images" / kind / f"{number // 1000:04d}" / f"{number:07d}.png"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
