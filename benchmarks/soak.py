@@ -75,6 +75,8 @@ class Client(threading.Thread):
             (6, self.stream),
             (2, self.leave_stream),
             (1, self.leave_answer),
+            (1, self.explain),
+            (2, self.leave_explanation),
             (2, self.upload),
             (5, self.mistake),
             (1, self.look),
@@ -136,6 +138,22 @@ class Client(threading.Thread):
                 self.load.count("leave_answer", response.status_code)
             except httpx.ReadTimeout:
                 self.load.count("leave_answer", "left")
+
+    def explain(self) -> None:
+        """Ask where the model looked."""
+        self.load.count("explain", self.http.post("/v1/explain", json=self.question()).status_code)
+
+    def leave_explanation(self) -> None:
+        """Go before it is there."""
+        with httpx.Client(base_url=self.load.url, timeout=httpx.Timeout(30, read=0.05)) as http:
+            try:
+                self.load.count("leave_explanation", http.post("/v1/explain", json=self.question()).status_code)
+            except httpx.ReadTimeout:
+                self.load.count("leave_explanation", "left")
+
+    def question(self) -> dict[str, Any]:
+        """What is asked for an explanation of."""
+        return {name: value for name, value in self.body().items() if name in ("model", "messages")}
 
     def upload(self) -> None:
         """Upload a picture, ask about it, delete it."""
@@ -283,7 +301,7 @@ def is_wrong(kind: str) -> bool:
     if outcome.startswith("5") or outcome.endswith("Error") or outcome == "cut off":
         # A body that is refused unread may end in a broken pipe for who still sends it.
         return not (action == "mistake" and outcome in ("WriteError", "ReadError"))
-    return action in ("answer", "stream", "by file", "upload", "delete") and outcome not in ("200", "429")
+    return action in ("answer", "stream", "by file", "explain", "upload", "delete") and outcome not in ("200", "429")
 
 
 if __name__ == "__main__":
