@@ -11,8 +11,6 @@ Pictures come from easy-VQA's train split alone: those to train on, or those hel
 the data set says of each picture. Knows no model.
 """
 
-import json
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +23,7 @@ from tqdm import tqdm
 
 from fusionvl.data import Sample, Turn, llava
 from fusionvl.data.easy_vqa import EasyVqaImage, divide_train, load_split
+from fusionvl.synth.settled_folder import claim, write_whole
 
 Split: TypeAlias = Literal["train", "held-out"]
 PLACES = ("top left", "top right", "bottom left", "bottom right")
@@ -92,16 +91,16 @@ def write_composites(folder: Path, settings: CompositeSettings) -> Path:
         ModuleNotFoundError: When the package `easy-vqa` is not installed.
         ValueError: When the folder holds something else.
     """
-    _claim(folder, settings)
+    claim(folder, _SETTINGS, asdict(settings), "composites")
     parts, kinds = known_parts(settings.split), KINDS[settings.parts]
     missing = [kind for kind in kinds if not (folder / f"{kind}.json").exists()]
     with tqdm(total=settings.count * len(missing), unit="sample", desc="Composing") as bar:
         for kind in missing:
             samples = _written(folder, kind, settings, parts, bar.update)
-            _replace(folder / f"{kind}.json", lambda path, s=samples: llava.write_llava(path, s, image_root=folder))  # type: ignore[misc]
+            write_whole(folder / f"{kind}.json", lambda path, s=samples: llava.write_llava(path, s, image_root=folder))  # type: ignore[misc]
     content = {"datasets": [{"json_path": f"{kind}.json", "sampling_strategy": "all"} for kind in kinds]}
     text = yaml.safe_dump(content, sort_keys=False)
-    _replace(folder / MIXTURE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(folder / MIXTURE, lambda path: path.write_text(text, encoding="utf-8"))
     return folder / MIXTURE
 
 
@@ -210,23 +209,3 @@ def _part(image: EasyVqaImage) -> Part | None:
     shape = next((name for name in SHAPES if name in answers), None)
     colour = next((name for name in COLOURS if name in answers), None)
     return None if shape is None or colour is None else Part(image.path, shape, colour)
-
-
-def _claim(folder: Path, settings: CompositeSettings) -> None:
-    path, ours = folder / _SETTINGS, asdict(settings)
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        if theirs != ours:
-            raise ValueError(f"{folder} holds composites of {theirs}, not of {ours}; choose another folder")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds other files and no {_SETTINGS}; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda partial: partial.write_text(json.dumps(ours) + "\n", encoding="utf-8"))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file so that it is there in full or not at all."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    write(partial)
-    os.replace(partial, path)

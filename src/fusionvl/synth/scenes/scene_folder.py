@@ -9,9 +9,7 @@ Started again, it keeps the images that are there. Knows neither graphs nor pixe
 """
 
 import functools
-import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from fusionvl.data import Sample, llava
 from fusionvl.synth.scenes import scene_sample
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.kinds import KINDS
+from fusionvl.synth.settled_folder import claim, write_whole
 
 MIXTURE = "mixture.yaml"
 _SETTINGS = "scenes.json"
@@ -80,25 +79,11 @@ def write_scenes(
     settings = SceneSettings(size, seed, split)
     for kind in kinds:  # what is wrong with an argument is told before anything is written
         scene_sample(kind, 0, seed=seed, split=split).draw(size)
-    _claim(folder, settings)
+    claim(folder, _SETTINGS, asdict(settings), "scenes")
     with _mapping(processes) as map_in_order, tqdm(total=count * len(kinds), unit="sample", desc="Drawing") as bar:
         for kind in kinds:
             _write_kind(folder, kind, count, settings, map_in_order, bar.update)
     return _write_mixture(folder)
-
-
-def _claim(folder: Path, settings: SceneSettings) -> None:
-    """A folder belongs to its settings, so that images which are there can be kept."""
-    path, ours = folder / _SETTINGS, asdict(settings)
-    if path.exists():
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        if theirs != ours:
-            raise ValueError(f"{folder} holds scenes of {theirs}, not of {ours}; choose another folder")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds other files and no {_SETTINGS}; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(path, lambda partial: partial.write_text(json.dumps(ours) + "\n", encoding="utf-8"))
 
 
 _Map = Callable[[Callable[[range], list[Sample]], Sequence[range]], Iterator[list[Sample]]]
@@ -124,7 +109,7 @@ def _write_kind(
             yield from chunk
             done(len(chunk))
 
-    _replace(folder / f"{kind}.json", lambda partial: llava.write_llava(partial, samples(), image_root=folder))
+    write_whole(folder / f"{kind}.json", lambda partial: llava.write_llava(partial, samples(), image_root=folder))
 
 
 def _draw_chunk(folder: Path, kind: str, settings: SceneSettings, numbers: range) -> list[Sample]:
@@ -136,20 +121,13 @@ def _draw(folder: Path, kind: str, settings: SceneSettings, number: int) -> Samp
     path = folder / "images" / kind / f"{number // 1000:04d}" / f"{number:07d}.png"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, lambda partial: scene.draw(settings.size).save(partial, "PNG"))
+        write_whole(path, lambda partial: scene.draw(settings.size).save(partial, "PNG"))
     return Sample(id=scene.id, turns=scene.turns, image=path, source=kind)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file so that it is there in full or not at all."""
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    write(partial)
-    os.replace(partial, path)
 
 
 def _write_mixture(folder: Path) -> Path:
     present = [kind for kind in KINDS if (folder / f"{kind}.json").exists()]
     content = {"datasets": [{"json_path": f"{kind}.json", "sampling_strategy": "all"} for kind in present]}
     path = folder / MIXTURE
-    _replace(path, lambda partial: partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8"))
+    write_whole(path, lambda partial: partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8"))
     return path
