@@ -1,6 +1,8 @@
 """The smallest ablation: two variants, two steps."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,7 +10,8 @@ from PIL import Image
 
 from fusionvl.ablation.recipe import load_ablation
 
-RATES = {"vision_tower": 1e-3, "mapping": 1e-3, "interaction_layers": 1e-3, "decoder": 1e-3}
+sys.path.append(str(Path(__file__).parents[1]))
+from micro_model import MICRO_MODEL, RATES
 
 
 def describe(data, **changes):
@@ -19,28 +22,7 @@ def describe(data, **changes):
         "log_every": 1,
         "data_workers": 0,
         "report_to": [],
-        "model": {
-            "vocab_size": 300,
-            "vision": {
-                "hidden_size": 16,
-                "intermediate_size": 32,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 2,
-                "image_size": 32,
-                "patch_size": 8,
-            },
-            "decoder": {
-                "model_type": "llama",
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 2,
-                "max_position_embeddings": 512,
-                "tie_word_embeddings": True,
-            },
-            "fusion": {"num_interaction_layers": 1, "interaction_heads": 2},
-        },
+        "model": MICRO_MODEL,
         "stages": [
             {
                 "name": "1",

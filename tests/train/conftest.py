@@ -1,6 +1,8 @@
 import json
 import resource
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,9 @@ import yaml
 from safetensors.torch import load_file
 
 from fusionvl.train.config import Recipe, load_recipe
+
+sys.path.append(str(Path(__file__).parents[1]))
+from micro_model import MICRO_MODEL, RATES
 
 
 def easy_vqa(**options):
@@ -17,8 +22,7 @@ def easy_vqa(**options):
 @pytest.fixture
 def recipe_text() -> str:
     """A recipe of the smallest run: two stages of a few steps."""
-    rates = {"vision_tower": 1e-3, "mapping": 1e-3, "interaction_layers": 1e-3, "decoder": 1e-3}
-    stage = {"max_steps": 4, "batch_size": 2, "learning_rates": rates, "num_latents": [1, 4]}
+    stage = {"max_steps": 4, "batch_size": 2, "learning_rates": RATES, "num_latents": [1, 4]}
     return yaml.safe_dump(
         {
             "name": "tiny",
@@ -29,28 +33,7 @@ def recipe_text() -> str:
             "log_every": 1,
             "data_workers": 0,
             "held_out": {"data": easy_vqa(part="held-out", max_turns=1), "questions": 3, "shown": 2},
-            "model": {
-                "vocab_size": 300,
-                "vision": {
-                    "hidden_size": 16,
-                    "intermediate_size": 32,
-                    "num_hidden_layers": 3,
-                    "num_attention_heads": 2,
-                    "image_size": 32,
-                    "patch_size": 8,
-                },
-                "decoder": {
-                    "model_type": "llama",
-                    "hidden_size": 32,
-                    "intermediate_size": 48,
-                    "num_hidden_layers": 2,
-                    "num_attention_heads": 2,
-                    "num_key_value_heads": 2,
-                    "max_position_embeddings": 512,
-                    "tie_word_embeddings": True,
-                },
-                "fusion": {"num_interaction_layers": 1, "interaction_heads": 2},
-            },
+            "model": MICRO_MODEL,
             "stages": [
                 {"name": "1", "data": easy_vqa(questions="open", max_turns=1), **stage},
                 {"name": "2", "data": easy_vqa(max_turns=2), **stage},
