@@ -63,7 +63,7 @@ def _add_scenes(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     scenes.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the images and conversations")
     scenes.add_argument("--count", metavar="N", type=_positive, default=1000, help="samples of each kind")
     scenes.add_argument(
-        "--kinds", metavar="KIND", nargs="+", help="SynthColor, MultiChoice, ... (default: all twelve)"
+        "--kinds", metavar="KIND", nargs="+", help="SynthColor, SynthLayout, ... (default: the paper's twelve)"
     )
     scenes.add_argument("--size", metavar="PIXELS", type=_positive, default=384, help="of a side, 64 to 1024")
     scenes.add_argument("--seed", type=int, default=0)

@@ -11,7 +11,7 @@ import pytest
 from fusionvl.synth.scenes import scene_sample
 from fusionvl.synth.scenes.drawing import draw_picture, pixel_box, text_size
 from fusionvl.synth.scenes.fonts import font
-from fusionvl.synth.scenes.kinds import KINDS
+from fusionvl.synth.scenes.kinds import ALL_KINDS
 from fusionvl.synth.scenes.palette import BACKDROPS, COLOURS, distance, nearest_colour
 from fusionvl.synth.scenes.scene_graph import Landscape
 from fusionvl.synth.scenes.shapes import MAX_TURN, OUTLINES, SHAPES
@@ -115,6 +115,35 @@ def test_relations_hold_between_the_centres_of_the_patches():
     assert asked > 25
 
 
+MIDDLES = {
+    "in the top left corner": (1 / 6, 1 / 6), "at the top": (3 / 6, 1 / 6), "in the top right corner": (5 / 6, 1 / 6),
+    "on the left side": (1 / 6, 3 / 6), "in the center": (3 / 6, 3 / 6), "on the right side": (5 / 6, 3 / 6),
+    "in the bottom left corner": (1 / 6, 5 / 6), "at the bottom": (3 / 6, 5 / 6),
+    "in the bottom right corner": (5 / 6, 5 / 6),
+}  # fmt: skip
+WHERE = f"(?P<place>{'|'.join(MIDDLES)})"
+BY_PLACE = re.compile(rf"{WHERE} (?:there is )?an? (?P<colour>\w+) (?P<shape>\w+)", re.IGNORECASE)
+BY_THING = re.compile(rf"The (?P<shape>\w+) is (?P<colour>\w+) and {WHERE}\.")
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+@pytest.mark.parametrize("kind", ["SynthLayout", "SynthInventory"])
+def test_every_thing_is_named_at_its_place(kind, split):
+    forms = Counter()
+    for number in range(60):
+        sample = scene_sample(kind, number, split=split)
+        (scene,) = sample.picture
+        (turn,) = sample.turns
+        form = BY_THING if BY_THING.match(turn.answer) else BY_PLACE
+        parts = [match.groupdict() for match in form.finditer(turn.answer)]
+        assert len(parts) == len(scene.things), sample.id
+        for part in parts:
+            middle = centre(sample.draw(SIZE), scene.things, f"{part['colour']} {part['shape']}")
+            assert middle == pytest.approx(MIDDLES[part["place"].lower()], abs=1 / 6), (sample.id, part)
+        forms[form] += 1
+    assert len(forms) == {"SynthLayout": 1, "SynthInventory": 2}[kind]
+
+
 def centre(image, things, phrase):
     """The patch of the thing a phrase refers to."""
     (thing,) = [t for t in things if phrase in (t.shape, noun_phrase(t))]
@@ -170,7 +199,7 @@ def test_turned_shapes_are_not_cut_off():
                     assert part.cut or max(map(abs, turned)) <= 0.5, shape
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_nothing_is_hidden_and_nothing_sticks_out(kind):
     for number in range(60):
         for scene in scene_sample(kind, number).picture:

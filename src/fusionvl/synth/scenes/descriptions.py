@@ -19,6 +19,17 @@ REQUESTS = (
     "Give a description of the picture.",
 )
 
+BY_PLACE = (
+    "What is in each part of the image?",
+    "Go through the image part by part.",
+    "What can be seen where?",
+)
+BY_THING = (
+    "What color is each shape, and where is it?",
+    "Name the color and the place of every shape.",
+    "Which color does each shape have, and which place?",
+)
+
 _TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
 _SKIES = {
     "clear": "The sky is clear",
@@ -35,6 +46,32 @@ def describe(scene: Scene, draws: Draws) -> str:
     else:
         parts = [_overview(scene, draws), *_signs(scene)]
     return " ".join(part for part in parts if part)
+
+
+def by_place(scene: Scene) -> str:
+    """What is in each part of a scene, in reading order: `at the top there is a red star, ...`."""
+    things = sorted(scene.things, key=lambda thing: (int(thing.y * 3), thing.x))
+    verbs = ("there is ", *[""] * (len(things) - 1))
+    parts = [
+        f"{_place(thing, scene)} {verb}{a(noun_phrase(thing))}" for verb, thing in zip(verbs, things, strict=True)
+    ]
+    return sentence(listing(parts))
+
+
+def by_thing(scene: Scene, draws: Draws) -> str:
+    """The colour and the place of each thing, in no order: `the star is red and at the top. ...`.
+
+    The order must not tell the place, or nobody would have to look for the thing.
+    """
+    things = draws.shuffled(scene.things)
+    return " ".join(sentence(f"the {thing.shape} is {thing.colour} and {_place(thing, scene)}") for thing in things)
+
+
+def _place(thing: Thing, scene: Scene) -> str:
+    place = place_phrase(thing, scene.frame)
+    if place is None:
+        raise ValueError(f"the {thing.shape} at ({thing.x:.2f}, {thing.y:.2f}) is in no region of the image")
+    return place
 
 
 def backdrop(background: Background) -> str:

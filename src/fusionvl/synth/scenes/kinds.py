@@ -1,4 +1,4 @@
-"""The twelve kinds of samples: which scene each shows, and which of its questions it asks in which form.
+"""The paper's twelve kinds of samples and our own: which scene each shows, and which of its questions it asks how.
 
 Knows no pixels.
 """
@@ -10,7 +10,7 @@ from fusionvl.data import Turn
 from fusionvl.synth.scenes import compositions
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
-from fusionvl.synth.scenes.descriptions import REQUESTS, describe
+from fusionvl.synth.scenes.descriptions import BY_PLACE, BY_THING, REQUESTS, by_place, by_thing, describe
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions import contrast, reasoning
 from fusionvl.synth.scenes.questions.colour import colour_questions
@@ -95,6 +95,18 @@ def _aligned(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split]
         return Content((asked.scene,), tuple(turns))
 
     return make
+
+
+def _layout(draws: Draws, split: Split) -> Content:
+    scene = compositions.in_rows(draws, split)
+    return Content((scene,), (Turn(draws.one_of(BY_PLACE), by_place(scene)),))
+
+
+def _inventory(draws: Draws, split: Split) -> Content:
+    scene = compositions.in_regions(draws, split)
+    if draws.chance(0.5):
+        return Content((scene,), (Turn(draws.one_of(BY_PLACE), by_place(scene)),))
+    return Content((scene,), (Turn(draws.one_of(BY_THING), by_thing(scene, draws)),))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
@@ -230,3 +242,11 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "TextQA": _text_questions,
 }
 """Five for alignment, seven for instruction, by the names of the paper."""
+
+OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
+    "SynthLayout": _layout,
+    "SynthInventory": _inventory,
+}
+"""Drawn when asked for. What a fresh encoder learns to see from; the paper's encoders are trained already."""
+
+ALL_KINDS = KINDS | OWN_KINDS

@@ -11,7 +11,7 @@ from fusionvl.data import Turn
 from fusionvl.synth.scenes.combinations import SPLITS, Split
 from fusionvl.synth.scenes.drawing import draw_picture
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.kinds import KINDS
+from fusionvl.synth.scenes.kinds import ALL_KINDS
 from fusionvl.synth.scenes.scene_graph import Picture
 
 
@@ -21,7 +21,7 @@ class SceneSample:
 
     Attributes:
         id: Its name, from which all else follows.
-        kind: A name in `kinds.KINDS`.
+        kind: A name in `kinds.ALL_KINDS`.
         picture: One scene, or two side by side.
         turns: Questions and exact answers.
     """
@@ -45,7 +45,7 @@ def scene_sample(kind: str, number: int, *, seed: int = 0, split: Split = "train
     """Makes a sample.
 
     Args:
-        kind: One of the twelve kinds.
+        kind: One of `kinds.ALL_KINDS`.
         number: Which of them; from 0 on, there is no last one.
         seed: Another seed, other samples.
         split: Scenes of the two splits have no combination of shape and colour in common, and no word.
@@ -53,10 +53,10 @@ def scene_sample(kind: str, number: int, *, seed: int = 0, split: Split = "train
     Raises:
         ValueError: If there is no such kind or split.
     """
-    if kind not in KINDS:
-        raise ValueError(f"no kind {kind!r}; there are {', '.join(KINDS)}")
+    if kind not in ALL_KINDS:
+        raise ValueError(f"no kind {kind!r}; there are {', '.join(ALL_KINDS)}")
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; there are {', '.join(SPLITS)}")
     name = f"{kind}-{split}-{seed}-{number:07d}"
-    content = KINDS[kind](Draws(name), split)
+    content = ALL_KINDS[kind](Draws(name), split)
     return SceneSample(name, kind, content.picture, content.turns)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from fusionvl.data import Sample, llava
 from fusionvl.synth.scenes import scene_sample
 from fusionvl.synth.scenes.combinations import Split
-from fusionvl.synth.scenes.kinds import KINDS
+from fusionvl.synth.scenes.kinds import ALL_KINDS, KINDS
 from fusionvl.synth.settled_folder import claim, write_whole
 
 MIXTURE = "mixture.yaml"
@@ -126,7 +126,7 @@ def _draw(folder: Path, kind: str, settings: SceneSettings, number: int) -> Samp
 
 
 def _write_mixture(folder: Path) -> Path:
-    present = [kind for kind in KINDS if (folder / f"{kind}.json").exists()]
+    present = [kind for kind in ALL_KINDS if (folder / f"{kind}.json").exists()]
     content = {"datasets": [{"json_path": f"{kind}.json", "sampling_strategy": "all"} for kind in present]}
     path = folder / MIXTURE
     write_whole(path, lambda partial: partial.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8"))
