@@ -144,6 +144,38 @@ def test_every_thing_is_named_at_its_place(kind, split):
     assert len(forms) == {"SynthLayout": 1, "SynthInventory": 2}[kind]
 
 
+LOOKUPS = {
+    "colour of a shape": re.compile(r".+ color .*the (?P<shape>\w+)(?: have)?[?.].*\n(?P<colour>\w+)", re.DOTALL),
+    "shape of a colour": re.compile(r"(?:Which|What) shape is (?P<colour>\w+)\?.*\n(?P<shape>\w+)", re.DOTALL),
+    "its shape": re.compile(r"What is the (?P<colour>\w+) shape\?.*\n(?P<shape>\w+)", re.DOTALL),
+    "place": re.compile(rf"(?:Where|In which part) .+ the (?P<shape>\w+)(?: be found)?\?.*\n{WHERE}", re.DOTALL),
+    "at a place": re.compile(
+        rf"(?:What|Which shape) is {WHERE} of the image\?.*\nan? (?P<colour>\w+) (?P<shape>\w+)", re.DOTALL
+    ),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_lookups_find_the_thing_they_ask_for(split):
+    asked = Counter()
+    for number in range(40):
+        sample = scene_sample("SynthLookup", number, split=split)
+        (scene,) = sample.picture
+        for turn in sample.turns:
+            text = f"{turn.question}\n{turn.answer}"
+            ((form, found),) = [
+                (form, match) for form, pattern in LOOKUPS.items() if (match := pattern.fullmatch(text))
+            ]
+            asked[form] += 1
+            told = found.groupdict()
+            (thing,) = [t for t in scene.things if all(getattr(t, key) == told[key] for key in told if key != "place")]
+            if "place" in told:
+                middle = centre(sample.draw(SIZE), scene.things, noun_phrase(thing))
+                assert middle == pytest.approx(MIDDLES[told["place"]], abs=1 / 6), (sample.id, turn)
+    assert min(asked.values()) > 10, asked
+    assert asked.keys() == LOOKUPS.keys()
+
+
 def centre(image, things, phrase):
     """The patch of the thing a phrase refers to."""
     (thing,) = [t for t in things if phrase in (t.shape, noun_phrase(t))]
