@@ -137,7 +137,8 @@ def test_options_of_the_cluster():
 
     assert (spread().min_replicas, spread().max_replicas) == (1, 1)
     assert (spread("--replicas", "3").min_replicas, spread("--replicas", "3").max_replicas) == (3, 3)
-    for wrong in (["--replicas", "few"], ["--replicas", "0"], ["--replicas", "4-2"], ["--replica-gpus", "-1"]):
+    counts = (["--replicas", "few"], ["--replicas", "0"], ["--replicas", "4-2"])
+    for wrong in (*counts, ["--replica-gpus", "-1"], ["--replica-cpus", "nan"], ["--replica-cpus", "inf"]):
         with pytest.raises(ValueError, match="replica"):
             spread(*wrong)
     with pytest.raises(ValueError, match="--memory-gb"):

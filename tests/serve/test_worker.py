@@ -18,7 +18,7 @@ from scripted_model import load_scripted
 from fusionvl import cli
 from fusionvl.serve.app import create_app
 from fusionvl.serve.errors import ApiError
-from fusionvl.serve.server import run_server
+from fusionvl.serve.server import listen, run_server
 from fusionvl.serve.settings import ServedModel
 
 HERE = Path(__file__).parent
@@ -240,6 +240,12 @@ def test_a_first_model_that_cannot_be_loaded_ends_the_server():
     settings = replace(SCRIPTED, models=(ServedModel("a", "broken"),))
     with pytest.raises(ValueError, match="The folder broken cannot be loaded"):
         run_server(create_app(settings, load_scripted), "127.0.0.1", 0, 1.0, lambda url: None)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_number_that_is_no_port_is_refused(port):
+    with pytest.raises(ValueError, match=rf"port {port}: "):
+        listen("127.0.0.1", port)
 
 
 def test_mistakes_on_the_command_line_end_it_with_a_sentence(capsys, tmp_path):

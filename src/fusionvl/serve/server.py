@@ -99,5 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         raise ValueError(f"cannot listen at {host}, port {port}: {error.strerror or error}") from error
+    except OverflowError as error:
+        raise ValueError(f"cannot listen at {host}, port {port}: a port is 0 to 65535") from error
     listener.setblocking(False)
     return listener

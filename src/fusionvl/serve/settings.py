@@ -3,6 +3,7 @@
 Knows names and numbers; reads no environment.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ class RaySettings:
     def __post_init__(self) -> None:
         if not 1 <= self.min_replicas <= self.max_replicas:
             raise ValueError(f"--replicas is N or MIN-MAX from 1 on, not {self.min_replicas}-{self.max_replicas}")
-        if self.cpus < 0 or self.gpus < 0:
+        if not all(0 <= number < math.inf for number in (self.cpus, self.gpus)):
             raise ValueError(f"a replica takes at least 0 CPUs and GPUs, not {self.cpus:g} and {self.gpus:g}")
 
 
