@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from fusionvl.data import Sample, Turn, llava
 from fusionvl.data.easy_vqa import EasyVqaImage, divide_train, load_split
-from fusionvl.synth.settled_folder import claim, write_whole
+from fusionvl.synth.settled_folder import claimed, write_whole
 
 Split: TypeAlias = Literal["train", "held-out"]
 PLACES = ("top left", "top right", "bottom left", "bottom right")
@@ -89,9 +89,13 @@ def write_composites(folder: Path, settings: CompositeSettings) -> Path:
 
     Raises:
         ModuleNotFoundError: When the package `easy-vqa` is not installed.
-        ValueError: When the folder holds something else.
+        ValueError: When the folder holds something else, or another process writes into it.
     """
-    claim(folder, _SETTINGS, asdict(settings), "composites")
+    with claimed(folder, _SETTINGS, asdict(settings), "composites"):
+        return _write_missing(folder, settings)
+
+
+def _write_missing(folder: Path, settings: CompositeSettings) -> Path:
     parts, kinds = known_parts(settings.split), KINDS[settings.parts]
     missing = [kind for kind in kinds if not (folder / f"{kind}.json").exists()]
     with tqdm(total=settings.count * len(missing), unit="sample", desc="Composing") as bar:

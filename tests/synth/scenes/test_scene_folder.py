@@ -1,10 +1,13 @@
 """A folder of scenes: readable as a mixture, resumable, the same with any number of processes."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from PIL import Image
 
+from fusionvl import cli
 from fusionvl.data.mixture import open_mixture
 from fusionvl.data.verification import verify_mixture
 from fusionvl.synth.scenes import scene_sample
@@ -90,6 +93,31 @@ def test_a_folder_belongs_to_its_settings(folder, other):
     with pytest.raises(ValueError, match="choose another folder"):
         write_scenes(folder, 3, kinds=KINDS, **{"size": 64, **other})
     assert files(folder) == before
+
+
+WRITER = """
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from fusionvl.synth.scenes.scene_folder import SceneSettings
+from fusionvl.synth.settled_folder import claimed
+with claimed(Path(sys.argv[1]), "scenes.json", asdict(SceneSettings(64, 0, "train")), "scenes"):
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_write_into_one_folder(folder, capsys):
+    before = files(folder)
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    again = ["synth", "scenes", str(folder), "--count", "4", "--size", "64", "--kinds", "TextQA"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "writing\n"
+        assert cli.main(again) == 2
+        assert "another process is writing scenes into" in capsys.readouterr().err
+        assert files(folder) == before
+        other.kill()
+    assert cli.main(again) == 0  # the lock of a dead process holds nobody up
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -23,7 +23,7 @@ from fusionvl.data import Sample, llava
 from fusionvl.synth.scenes import scene_sample
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.kinds import ALL_KINDS, KINDS
-from fusionvl.synth.settled_folder import claim, write_whole
+from fusionvl.synth.settled_folder import claimed, write_whole
 
 MIXTURE = "mixture.yaml"
 _SETTINGS = "scenes.json"
@@ -70,7 +70,8 @@ def write_scenes(
         The mixture file, which names all kinds in the folder.
 
     Raises:
-        ValueError: If an argument is out of range, or the folder holds scenes of other settings.
+        ValueError: If an argument is out of range, the folder holds scenes of other settings, or another process is
+            drawing into it.
     """
     if count < 1 or processes < 1:
         raise ValueError(f"count and processes must be at least 1, got {count} and {processes}")
@@ -79,11 +80,14 @@ def write_scenes(
     settings = SceneSettings(size, seed, split)
     for kind in kinds:  # what is wrong with an argument is told before anything is written
         scene_sample(kind, 0, seed=seed, split=split).draw(size)
-    claim(folder, _SETTINGS, asdict(settings), "scenes")
-    with _mapping(processes) as map_in_order, tqdm(total=count * len(kinds), unit="sample", desc="Drawing") as bar:
+    with (
+        claimed(folder, _SETTINGS, asdict(settings), "scenes"),
+        _mapping(processes) as map_in_order,
+        tqdm(total=count * len(kinds), unit="sample", desc="Drawing") as bar,
+    ):
         for kind in kinds:
             _write_kind(folder, kind, count, settings, map_in_order, bar.update)
-    return _write_mixture(folder)
+        return _write_mixture(folder)
 
 
 _Map = Callable[[Callable[[range], list[Sample]], Sequence[range]], Iterator[list[Sample]]]
