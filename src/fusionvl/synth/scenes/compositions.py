@@ -3,13 +3,9 @@
 Knows which scenes suit which questions, and asks none.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-from fusionvl.synth.scenes.combinations import Split, is_held_out, words_of
+from fusionvl.synth.scenes.combinations import Split, words_of
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.lexicon import WORDS, made_up_name
-from fusionvl.synth.scenes.palette import BACKDROPS, NAMELESS, Rgb, distance, is_nameless, nearest_colour
 from fusionvl.synth.scenes.placement import lattice, scattered, thirds
 from fusionvl.synth.scenes.sampling import (
     TEXTURES,
@@ -19,7 +15,7 @@ from fusionvl.synth.scenes.sampling import (
     make_thing,
     visible_pairs,
 )
-from fusionvl.synth.scenes.scene_graph import WHOLE, Background, Scene, Thing
+from fusionvl.synth.scenes.scene_graph import WHOLE, Scene, Thing
 from fusionvl.synth.scenes.signs import sign_scene
 
 MAX_COUNT = 10
@@ -91,25 +87,6 @@ def in_regions(draws: Draws, split: Split) -> Scene:
         place = (column.somewhere(draws, diameter), row.somewhere(draws, diameter))
         things.append(make_thing(draws, pair, place, diameter))
     return Scene(background, tuple(things))
-
-
-def without_names(draws: Draws, split: Split, scene: Scene) -> Scene:
-    """The scene with each thing in a colour that has no name: only its shape and place can be told.
-
-    The splits stay disjoint: no shape wears a colour that comes nearest to one it has in the other split alone.
-    """
-    behind = [BACKDROPS[name] for name in scene.background.names] if isinstance(scene.background, Background) else []
-    things = [replace(each, colour="", rgb=_nameless(draws, split, each.shape, behind)) for each in scene.things]
-    return replace(scene, things=tuple(things))
-
-
-def _nameless(draws: Draws, split: Split, shape: str, behind: Sequence[Rgb]) -> Rgb:
-    while True:
-        colour = (draws.integer(0, 255), draws.integer(0, 255), draws.integer(0, 255))
-        if is_held_out(shape, nearest_colour(colour)) != (split == "held-out"):
-            continue
-        if is_nameless(colour) and all(distance(colour, other) >= NAMELESS for other in behind):
-            return colour
 
 
 def overlapping(draws: Draws, split: Split) -> Scene:

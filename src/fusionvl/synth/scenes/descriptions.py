@@ -24,18 +24,10 @@ BY_PLACE = (
     "Go through the image part by part.",
     "What can be seen where?",
 )
-SHAPES_BY_PLACE = (
-    "Which shape is in each part of the image?",
-    "Name the shapes part by part.",
-)
 BY_THING = (
     "What color is each shape, and where is it?",
     "Name the color and the place of every shape.",
     "Which color does each shape have, and which place?",
-)
-SHAPES_BY_THING = (
-    "Where is each shape?",
-    "Name the place of every shape.",
 )
 
 _TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
@@ -67,16 +59,12 @@ def by_place(scene: Scene) -> str:
 
 
 def by_thing(scene: Scene, draws: Draws) -> str:
-    """The colour, if it has a name, and the place of each thing, in no order: `the star is red and at the top. ...`.
+    """The colour and the place of each thing, in no order: `the star is red and at the top. ...`.
 
     The order must not tell the place, or nobody would have to look for the thing.
     """
     things = draws.shuffled(scene.things)
-    return " ".join(sentence(f"the {thing.shape} is {_colour(thing)}{_place(thing, scene)}") for thing in things)
-
-
-def _colour(thing: Thing) -> str:
-    return f"{thing.colour} and " if thing.colour else ""
+    return " ".join(sentence(f"the {thing.shape} is {thing.colour} and {_place(thing, scene)}") for thing in things)
 
 
 def _place(thing: Thing, scene: Scene) -> str:

@@ -10,16 +10,7 @@ from fusionvl.data import Turn
 from fusionvl.synth.scenes import compositions
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
-from fusionvl.synth.scenes.descriptions import (
-    BY_PLACE,
-    BY_THING,
-    REQUESTS,
-    SHAPES_BY_PLACE,
-    SHAPES_BY_THING,
-    by_place,
-    by_thing,
-    describe,
-)
+from fusionvl.synth.scenes.descriptions import BY_PLACE, BY_THING, REQUESTS, by_place, by_thing, describe
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions import contrast, reasoning
 from fusionvl.synth.scenes.questions.colour import colour_lookups, colour_questions
@@ -27,12 +18,7 @@ from fusionvl.synth.scenes.questions.count import count_questions, how_many
 from fusionvl.synth.scenes.questions.notices import NOTICES
 from fusionvl.synth.scenes.questions.question import Question, drawn
 from fusionvl.synth.scenes.questions.scene import scene_questions
-from fusionvl.synth.scenes.questions.spatial import (
-    overlap_questions,
-    place_lookups,
-    shape_lookups,
-    spatial_questions,
-)
+from fusionvl.synth.scenes.questions.spatial import overlap_questions, place_lookups, spatial_questions
 from fusionvl.synth.scenes.questions.text import text_questions
 from fusionvl.synth.scenes.sampling import draw_background
 from fusionvl.synth.scenes.scene_graph import Picture, Scene
@@ -122,16 +108,6 @@ def _inventory(draws: Draws, split: Split) -> Content:
     if draws.chance(0.5):
         return Content((scene,), (Turn(draws.one_of(BY_PLACE), by_place(scene)),))
     return Content((scene,), (Turn(draws.one_of(BY_THING), by_thing(scene, draws)),))
-
-
-def _shapes(draws: Draws, split: Split) -> Content:
-    scene = compositions.without_names(draws, split, compositions.in_regions(draws, split))
-    if draws.chance(0.5):
-        possible = shape_lookups(scene, draws)
-        return Content((scene,), tuple(map(_short, draws.some_of(possible, min(len(possible), _LOOKUPS)))))
-    if draws.chance(0.5):
-        return Content((scene,), (Turn(draws.one_of(SHAPES_BY_PLACE), by_place(scene)),))
-    return Content((scene,), (Turn(draws.one_of(SHAPES_BY_THING), by_thing(scene, draws)),))
 
 
 def _lookups(draws: Draws, split: Split) -> Content:
@@ -277,7 +253,6 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
     "SynthInventory": _inventory,
-    "SynthShape": _shapes,
     "SynthLookup": _lookups,
 }
 """Drawn when asked for. What a fresh encoder learns to see from; the paper's encoders are trained already."""

@@ -35,7 +35,6 @@ BACKDROPS: dict[str, Rgb] = {
 
 # CIE Lab units; below it a colour on a background, or two colours side by side, could be taken for one another.
 FAR_APART = 40.0
-NAMELESS = 28.0  # from every named colour on: teal, magenta, olive and all that is between the named ones
 
 
 @functools.cache
@@ -57,11 +56,6 @@ def distance(first: Rgb, second: Rgb) -> float:
 def nearest_colour(colour: Rgb) -> str:
     """The name of the object colour that looks most like this one."""
     return min(COLOURS, key=lambda name: distance(COLOURS[name], colour))
-
-
-def is_nameless(colour: Rgb) -> bool:
-    """Whether a colour is far from every named one, such as teal or olive: no word here would tell it."""
-    return min(distance(colour, named) for named in COLOURS.values()) >= NAMELESS
 
 
 def mixed(first: Rgb, second: Rgb, share: float) -> Rgb:

@@ -71,7 +71,7 @@ class Thing:
 
     Attributes:
         shape: Its name in `shapes.OUTLINES`.
-        colour: Its name in `palette.COLOURS`; empty for one that has no name there.
+        colour: Its name in `palette.COLOURS`.
         rgb: The shade of that colour it is drawn in.
         diameter: Side of the square it is drawn in.
         x: Centre.

@@ -70,7 +70,7 @@ def sentence(text: str) -> str:
 def noun_phrase(thing: Thing, attributes: Sequence[str] = ("texture", "colour")) -> str:
     """`large striped red star`, with those of the attributes that are to be told."""
     words = [getattr(thing, name) for name in _ATTRIBUTES if name in attributes]
-    return " ".join([word for word in words if word not in ("", "plain")] + [thing.shape])
+    return " ".join([word for word in words if word != "plain"] + [thing.shape])
 
 
 def reference(thing: Thing, things: Sequence[Thing], without: str = "") -> str | None:

@@ -16,9 +16,6 @@ _EXTREMES: tuple[tuple[str, Callable[[Thing], float]], ...] = (
 )
 
 
-_RELATIONS = tuple(phrase.removesuffix(" of") for phrase in DIRECTIONS.values())
-
-
 def spatial_questions(scene: Scene, draws: Draws) -> list[Question]:
     """Questions about pairs of things, about ends of the picture, and about its nine regions."""
     questions = relation_questions(scene.things, draws)
@@ -32,12 +29,6 @@ def spatial_questions(scene: Scene, draws: Draws) -> list[Question]:
 def place_lookups(scene: Scene, draws: Draws) -> list[Question]:
     """Questions that take a look at one thing: in which region it is, and what is in a region."""
     return [question for it, thing in _named(scene.things) for question in _where(draws, scene, it, thing)]
-
-
-def shape_lookups(scene: Scene, draws: Draws) -> list[Question]:
-    """Questions that take no colour: in which region a thing is, and where seen from another; none for yes or no."""
-    asked = [*place_lookups(scene, draws), *relation_questions(scene.things, draws)]
-    return [question for question in asked if question.answer in (*REGIONS.values(), *_RELATIONS)]
 
 
 def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
