@@ -54,7 +54,7 @@ def test_every_number_makes_a_sound_sample(kind):
     for split in ("train", "held-out"):
         for number in range(150):
             sample = scene_sample(kind, number, split=split, seed=7)
-            assert 1 <= len(sample.turns) <= 6
+            assert 1 <= len(sample.turns) <= 5
             questions = [turn.question for turn in sample.turns]
             assert len(set(questions)) == len(questions), sample.id
             for turn in sample.turns:

@@ -6,7 +6,7 @@ Knows which scenes suit which questions, and asks none.
 from fusionvl.synth.scenes.combinations import Split, words_of
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.lexicon import WORDS, made_up_name
-from fusionvl.synth.scenes.placement import lattice, scattered, thirds
+from fusionvl.synth.scenes.placement import lattice, scattered
 from fusionvl.synth.scenes.sampling import (
     TEXTURES,
     Pair,
@@ -19,7 +19,6 @@ from fusionvl.synth.scenes.scene_graph import WHOLE, Scene, Thing
 from fusionvl.synth.scenes.signs import sign_scene
 
 MAX_COUNT = 10
-_SMALLEST, _LARGEST = 0.14, 0.28
 _SOLID = ("circle", "square", "heart")  # their overlap is about that of the squares they are drawn in
 
 
@@ -72,20 +71,6 @@ def in_rows(draws: Draws, split: Split) -> Scene:
     things = [
         make_thing(draws, pair, place, draws.between(0.22, 0.27)) for pair, place in zip(pairs, places, strict=True)
     ]
-    return Scene(background, tuple(things))
-
-
-def in_regions(draws: Draws, split: Split) -> Scene:
-    """Three to eight things of different shapes and any size, each in a region of its own and anywhere in it."""
-    background = draw_background(draws)
-    columns, rows = thirds(draws), thirds(draws)
-    regions = draws.some_of([(column, row) for row in rows for column in columns], draws.integer(3, 8))
-    pairs = different_pairs(draws, visible_pairs(split, background), len(regions), distinct="shape")
-    things = []
-    for pair, (column, row) in zip(pairs, regions, strict=True):
-        diameter = draws.between(_SMALLEST, min(_LARGEST, column.room, row.room))
-        place = (column.somewhere(draws, diameter), row.somewhere(draws, diameter))
-        things.append(make_thing(draws, pair, place, diameter))
     return Scene(background, tuple(things))
 
 

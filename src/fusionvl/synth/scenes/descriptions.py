@@ -24,11 +24,6 @@ BY_PLACE = (
     "Go through the image part by part.",
     "What can be seen where?",
 )
-BY_THING = (
-    "What color is each shape, and where is it?",
-    "Name the color and the place of every shape.",
-    "Which color does each shape have, and which place?",
-)
 
 _TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
 _SKIES = {
@@ -56,15 +51,6 @@ def by_place(scene: Scene) -> str:
         f"{_place(thing, scene)} {verb}{a(noun_phrase(thing))}" for verb, thing in zip(verbs, things, strict=True)
     ]
     return sentence(listing(parts))
-
-
-def by_thing(scene: Scene, draws: Draws) -> str:
-    """The colour and the place of each thing, in no order: `the star is red and at the top. ...`.
-
-    The order must not tell the place, or nobody would have to look for the thing.
-    """
-    things = draws.shuffled(scene.things)
-    return " ".join(sentence(f"the {thing.shape} is {thing.colour} and {_place(thing, scene)}") for thing in things)
 
 
 def _place(thing: Thing, scene: Scene) -> str:

@@ -10,15 +10,15 @@ from fusionvl.data import Turn
 from fusionvl.synth.scenes import compositions
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
-from fusionvl.synth.scenes.descriptions import BY_PLACE, BY_THING, REQUESTS, by_place, by_thing, describe
+from fusionvl.synth.scenes.descriptions import BY_PLACE, REQUESTS, by_place, describe
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions import contrast, reasoning
-from fusionvl.synth.scenes.questions.colour import colour_lookups, colour_questions
+from fusionvl.synth.scenes.questions.colour import colour_questions
 from fusionvl.synth.scenes.questions.count import count_questions, how_many
 from fusionvl.synth.scenes.questions.notices import NOTICES
 from fusionvl.synth.scenes.questions.question import Question, drawn
 from fusionvl.synth.scenes.questions.scene import scene_questions
-from fusionvl.synth.scenes.questions.spatial import overlap_questions, place_lookups, spatial_questions
+from fusionvl.synth.scenes.questions.spatial import overlap_questions, spatial_questions
 from fusionvl.synth.scenes.questions.text import text_questions
 from fusionvl.synth.scenes.sampling import draw_background
 from fusionvl.synth.scenes.scene_graph import Picture, Scene
@@ -29,7 +29,6 @@ SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 _LETTERS = "ABCD"
 _MOST_TURNS = 4
-_LOOKUPS = 6  # turns; what they look up differs, so a picture is used well
 _OVERLAPPING = 0.25  # share of the spatial scenes
 
 
@@ -101,19 +100,6 @@ def _aligned(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split]
 def _layout(draws: Draws, split: Split) -> Content:
     scene = compositions.in_rows(draws, split)
     return Content((scene,), (Turn(draws.one_of(BY_PLACE), by_place(scene)),))
-
-
-def _inventory(draws: Draws, split: Split) -> Content:
-    scene = compositions.in_regions(draws, split)
-    if draws.chance(0.5):
-        return Content((scene,), (Turn(draws.one_of(BY_PLACE), by_place(scene)),))
-    return Content((scene,), (Turn(draws.one_of(BY_THING), by_thing(scene, draws)),))
-
-
-def _lookups(draws: Draws, split: Split) -> Content:
-    scene = compositions.in_regions(draws, split)
-    possible = [*colour_lookups(scene.things, draws), *place_lookups(scene, draws)]
-    return Content((scene,), tuple(map(_short, draws.some_of(possible, _LOOKUPS))))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
@@ -252,8 +238,6 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
-    "SynthInventory": _inventory,
-    "SynthLookup": _lookups,
 }
 """Drawn when asked for. What a fresh encoder learns to see from; the paper's encoders are trained already."""
 

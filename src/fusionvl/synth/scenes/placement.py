@@ -4,7 +4,6 @@ Knows boxes and centres only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.scene_graph import Box
@@ -15,9 +14,6 @@ Place = tuple[float, float]
 APART = 0.14
 ALIGNED = 0.06
 GAP = 0.025
-
-# Where a centre is beyond doubt in the first, the middle and the last third.
-FIRST_THIRD, MIDDLE_THIRD, LAST_THIRD = 0.3, (0.4, 0.6), 0.7
 
 _TRIES = 400
 
@@ -65,34 +61,6 @@ def lattice(draws: Draws, frame: Box, columns: int, rows: int) -> list[list[Plac
     return [[(x + draws.between(-0.01, 0.01), y + draws.between(-0.01, 0.01)) for x in xs] for y in ys]
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """A column of the picture, or a row: where it begins and ends, and where in it a centre is beyond doubt."""
-
-    start: float
-    end: float
-    first: float
-    last: float
-
-    @property
-    def room(self) -> float:
-        """How wide a thing may be that shall not touch the next strip's."""
-        return self.end - self.start - 2 * GAP
-
-    def somewhere(self, draws: Draws, diameter: float) -> float:
-        """A centre for a thing of this diameter."""
-        half = diameter / 2 + GAP
-        return draws.between(max(self.first, self.start + half), min(self.last, self.end - half))
-
-
-def thirds(draws: Draws) -> tuple[Strip, Strip, Strip]:
-    """Three columns or rows that fill the picture; their borders lie anywhere between two regions, see `region`."""
-    border, other = draws.between(FIRST_THIRD, MIDDLE_THIRD[0]), draws.between(MIDDLE_THIRD[1], LAST_THIRD)
-    return (
-        Strip(0.0, border, 0.0, FIRST_THIRD), Strip(border, other, *MIDDLE_THIRD), Strip(other, 1.0, LAST_THIRD, 1.0)
-    )  # fmt: skip
-
-
 def direction(place: Place, other: Place) -> str | None:
     """Where a place is seen from another: `left`, `above right`, ...; None where it is not beyond doubt."""
     horizontal = _side(place[0] - other[0], "left", "right")
@@ -120,8 +88,8 @@ def region(place: Place, frame: Box) -> str | None:
 
 
 def _third(share: float, first: str, last: str) -> str | None:
-    if share <= FIRST_THIRD:
+    if share <= 0.3:
         return first
-    if share >= LAST_THIRD:
+    if share >= 0.7:
         return last
-    return "" if MIDDLE_THIRD[0] <= share <= MIDDLE_THIRD[1] else None
+    return "" if 0.4 <= share <= 0.6 else None

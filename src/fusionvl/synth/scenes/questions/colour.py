@@ -31,12 +31,6 @@ def colour_questions(scene: Scene, draws: Draws, split: Split) -> list[Question]
     return questions
 
 
-def colour_lookups(things: Sequence[Thing], draws: Draws) -> list[Question]:
-    """Questions that take a look at one thing: its colour by its shape or the reverse; none for yes or no."""
-    asked = [*_of_things(things, draws), *_of_shapes(things, draws)]
-    return [question for question in asked if question.answer not in ("yes", "no")]
-
-
 def _of_things(things: Sequence[Thing], draws: Draws) -> list[Question]:
     questions = []
     for thing in things:

@@ -26,11 +26,6 @@ def spatial_questions(scene: Scene, draws: Draws) -> list[Question]:
     return questions
 
 
-def place_lookups(scene: Scene, draws: Draws) -> list[Question]:
-    """Questions that take a look at one thing: in which region it is, and what is in a region."""
-    return [question for it, thing in _named(scene.things) for question in _where(draws, scene, it, thing)]
-
-
 def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
     """Questions about a scene whose second thing is in front of its first, while the others are apart."""
     behind, before = (f"the {thing.shape}" for thing in scene.things[:2])
