@@ -9,6 +9,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,8 +81,10 @@ class EndpointModel:
 
     async def complete(self, request: TextRequest) -> TextReply:
         """Answer a request by whichever endpoint can."""
+        tried: list[str] = []
         for attempt in range(1, self._settings.retries + 2):
-            server = await self._free_server()
+            server = await self._free_server(tried)
+            tried.append(server.url)
             server.in_flight += 1
             asked = time.monotonic()
             try:
@@ -101,13 +104,16 @@ class EndpointModel:
         """Forget the connections; they end with the run's event loop."""
         self._servers.clear()
 
-    async def _free_server(self) -> _Server:
-        """The least busy endpoint that does not rest; waits when all do."""
+    async def _free_server(self, tried: Sequence[str]) -> _Server:
+        """The least busy endpoint that does not rest, rather one where this request has not failed; waits if all rest.
+
+        An endpoint that is gone is never busy: without the memory of a request it could use up all its attempts there.
+        """
         while True:
             now = time.monotonic()
             awake = [server for server in self._servers if server.rests_until <= now]
             if awake:
-                return min(awake, key=lambda server: (server.in_flight, server.failures))
+                return min(awake, key=lambda server: (tried.count(server.url), server.in_flight, server.failures))
             await asyncio.sleep(min(server.rests_until for server in self._servers) - now)
 
     async def _ask(self, server: _Server, request: TextRequest) -> Completion | _Trouble:
