@@ -188,10 +188,10 @@ def test_several_endpoints_share_the_work_and_stand_in_for_each_other():
 
 def test_a_request_does_not_use_up_its_attempts_where_nobody_answers(monkeypatch):
     monkeypatch.setattr(text_endpoint, "_FIRST_PAUSE", 0.0)  # no rest: the dead endpoint is always free to be asked
-    with serving() as dead:
-        pass
+    with serving() as server:
+        dead = server.url
     with serving(latency=0.1) as alive:
-        made = described(dead.url, alive.url, count=8)
+        made = described(dead, alive.url, count=8)
     assert [each.status for each in made] == ["open"] * 8, [each.reason for each in made]
     assert len(alive.requests) == 8
 
