@@ -123,6 +123,17 @@ def test_several_processes_train_what_one_would(mixed, tmp_path):
     assert_same_run(tmp_path / "of-two", one)
 
 
+@pytest.mark.parametrize(("parallel", "tolerance"), [("ddp", 1e-5), ("fsdp2", 3e-4)])
+def test_muon_takes_the_steps_of_one_process(mixed, tmp_path, parallel, tolerance):
+    mixed = replace(mixed, stages=[replace(mixed.stages[0], optimizer="muon")])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_recipe(mixed))
+    run.train(mixed, tmp_path / "one")
+    torchrun("-m", "fusionvl", "train", recipe, f"parallel={parallel}", "--output", tmp_path / "two")
+    # Muon computes in bfloat16, where sums over shards are rounded elsewhere.
+    assert_same_run(tmp_path / "two", tmp_path / "one", tolerance)
+
+
 @pytest.mark.parametrize("processes", [2, 3, 6])
 def test_any_number_of_processes_shares_the_same_forward_passes(mixed, processes):
     mixture = open_data(mixed.stages[0].data, seed=0)

@@ -5,9 +5,11 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+import yaml
 
 import fusionvl
 from fusionvl.data.provenance import commit_of
+from fusionvl.train.config import load_recipe
 from fusionvl.train.run_folder import PACKAGES, claim
 
 
@@ -44,3 +46,17 @@ def test_a_corrected_recipe_takes_the_folder_of_a_run_that_never_began(tmp_path,
     claim(tmp_path / "out", replace(recipe, seed=1))
     with pytest.raises(ValueError, match="another recipe"):
         claim(tmp_path / "out", recipe)
+
+
+def test_a_field_that_was_not_there_when_the_run_began_has_its_default(tmp_path, recipe):
+    claim(tmp_path / "out", recipe)
+    (tmp_path / "out" / "stage-1").mkdir()
+    recorded = tmp_path / "out" / "recipe.yaml"
+    fields = yaml.safe_load(recorded.read_text())
+    for stage in fields["stages"]:
+        assert stage.pop("optimizer") == "adamw"
+    recorded.write_text(yaml.safe_dump(fields))
+    claim(tmp_path / "out", recipe)
+    assert load_recipe(recorded) == recipe
+    with pytest.raises(ValueError, match="another recipe"):
+        claim(tmp_path / "out", replace(recipe, stages=[replace(stage, optimizer="muon") for stage in recipe.stages]))

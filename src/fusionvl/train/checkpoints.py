@@ -12,7 +12,9 @@ from torch import nn
 
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
+from fusionvl.train.config import OptimizerName
 from fusionvl.train.disk import CannotWriteError, discard, free_space, megabytes, writing, written_whole
+from fusionvl.train.optimizers import moments
 from fusionvl.train.processes import rank
 
 KEPT = 2
@@ -70,25 +72,31 @@ def save_model(
     return folder
 
 
-def checkpoint_size(model: nn.Module) -> int:
-    """Bytes that a checkpoint takes: the weights that are trained and two moments of Adam for each, in float32."""
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return 3 * trained * torch.float32.itemsize
+def checkpoint_size(model: nn.Module, optimizer: OptimizerName = "adamw") -> int:
+    """Bytes that a checkpoint takes: the weights that are trained and the optimizer's moments of each, in float32."""
+    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return sum(
+        (1 + moments(name, parameter, optimizer)) * parameter.numel() * torch.float32.itemsize
+        for name, parameter in trained
+    )
 
 
-def check_room_for_checkpoints(model: nn.Module, folder: Path, to_come: int) -> None:
+def check_room_for_checkpoints(
+    model: nn.Module, folder: Path, to_come: int, optimizer: OptimizerName = "adamw"
+) -> None:
     """Refuse to begin a stage whose checkpoints do not fit: those that are kept, and the one that is being written.
 
     Args:
         model: What is trained, with its frozen parts frozen.
         folder: The stage's.
         to_come: Checkpoints that are still to be written.
+        optimizer: The stage's.
 
     Raises:
         ValueError: With the bytes needed and free.
     """
     present = len(checkpoints(folder))
-    needed = (min(KEPT + 1, present + to_come) - present) * checkpoint_size(model)
+    needed = (min(KEPT + 1, present + to_come) - present) * checkpoint_size(model, optimizer)
     if (free := free_space(folder)) < needed:
         raise ValueError(
             f"The checkpoints in {folder} will take about {megabytes(needed)} more, and only {megabytes(free)} are "

@@ -13,6 +13,7 @@ from fusionvl.data.recipe_file import read_recipe
 from fusionvl.data.replacement import FaultPolicy
 
 Precision = Literal["auto", "float32", "bfloat16"]
+OptimizerName = Literal["adamw", "muon"]
 Parallel = Literal["auto", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"]
 
 
@@ -114,6 +115,7 @@ class StageConfig:
         gradient_accumulation: Forward passes of an optimizer step; several processes share them.
         learning_rates: Peak learning rate of each part.
         num_latents: Counts of latent tokens, one drawn for each batch.
+        optimizer: `adamw`, or `muon` for matrices and AdamW for the rest; rates and decay mean the same for both.
         warmup_ratio: Share of the steps in which the learning rate rises.
         min_learning_rate_ratio: Share of the peak that the cosine falls to.
         weight_decay: For matrices; biases, norms and embeddings have none.
@@ -130,6 +132,7 @@ class StageConfig:
     learning_rates: LearningRates
     num_latents: list[int]
     gradient_accumulation: int = 1
+    optimizer: OptimizerName = "adamw"
     warmup_ratio: float = 0.03
     min_learning_rate_ratio: float = 0.0
     weight_decay: float = 0.0

@@ -18,23 +18,32 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fusionvl.train.config import OptimizerName
+from fusionvl.train.optimizers import ADAMW_MOMENTS, moments
+
 logger = logging.getLogger(__name__)
 PROCESS = Path("/proc/self")
 STEP_COUNTER = 4  # bytes: AdamW counts the steps of each parameter by itself
 MEBIBYTE = 2**20
 
 
-def expected_bytes(model: nn.Module) -> dict[str, int]:
-    """What training this model with AdamW holds from its first step on, besides the activations of a batch."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def expected_bytes(model: nn.Module, optimizer: OptimizerName = "adamw") -> dict[str, int]:
+    """What training this model holds from its first step on, besides the activations of a batch."""
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = list(named.values())
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     gradients = storage_bytes(trained)
     return {
         "weights, trained": gradients,
         "weights, frozen": storage_bytes(tensor for parameter in frozen for tensor in _held_by(parameter)),
         "gradients": gradients,
-        "optimizer state": 2 * gradients + STEP_COUNTER * len(trained),  # AdamW: two moments, in the weight's dtype
+        "optimizer state": sum(_state_bytes(name, parameter, optimizer) for name, parameter in named.items()),
     }
+
+
+def _state_bytes(name: str, parameter: nn.Parameter, optimizer: OptimizerName) -> int:
+    kept = moments(name, parameter, optimizer)
+    return kept * storage_bytes([parameter]) + (STEP_COUNTER if kept == ADAMW_MOMENTS else 0)
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
@@ -134,15 +143,16 @@ def _status_bytes(field: str) -> int:
 class MemoryReport(TrainerCallback):
     """Logs a stage's memory before its first step and after it, and writes both to a JSON file, in bytes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, optimizer: OptimizerName) -> None:
         self._path = path
+        self._optimizer = optimizer
         self._measured: dict[str, int] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Report what is known; watch the first step."""
-        self._expected = expected_bytes(kwargs["model"])
+        self._expected = expected_bytes(kwargs["model"], self._optimizer)
         logger.info(_table("memory", {**self._expected, "together": sum(self._expected.values())}))
         self._kept = KeptForBackward(kwargs["model"])
         self._peak = PeakMemory(args.device) if PeakMemory.is_known(args.device) else None

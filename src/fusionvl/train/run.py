@@ -122,6 +122,11 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
                 f"Stage {stage.name}: adapters cannot be merged into weights that {world_size()} processes share as "
                 f"{parallelism(recipe)}: set parallel=ddp"
             )
+        if stage.optimizer == "muon" and parallelism(recipe).startswith("deepspeed"):
+            raise ValueError(
+                f"Stage {stage.name}: optimizer muon needs whole matrices, and {parallelism(recipe)} cuts them to "
+                f"pieces: set parallel=ddp or parallel=fsdp2, or optimizer: adamw"
+            )
         try:
             mixtures[stage.name] = open_data(stage.data, recipe.seed)
         except ValueError as error:
@@ -210,7 +215,8 @@ def _train_stage(
     )
     _announce(stage, start_step)
     logger.info(parts)
-    check_room_for_checkpoints(model, folder, ceil((stage.max_steps - start_step) / run.recipe.save_every))
+    to_come = ceil((stage.max_steps - start_step) / run.recipe.save_every)
+    check_room_for_checkpoints(model, folder, to_come, stage.optimizer)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if rank() == 0:
         plot_metrics(run.output / "metrics.jsonl")
@@ -240,7 +246,7 @@ def _conversations(run: Run, stage: StageConfig, processor: FusionProcessor) -> 
 
 def _callbacks(run: Run, stage: StageConfig, processor: FusionProcessor) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = [Progress(stage.name), MetricsFile(run.output / "metrics.jsonl", stage.name)]
-    callbacks.append(MemoryReport(run.folder(stage) / "memory.json"))
+    callbacks.append(MemoryReport(run.folder(stage) / "memory.json", stage.optimizer))
     if run.recipe.held_out is not None:
         asking = AskHeldOut(
             run.held_out, run.recipe.held_out, processor, run.recipe.evaluate_every, run.output, stage.name

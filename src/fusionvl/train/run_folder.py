@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from fusionvl.data.provenance import commit_of, versions_of
-from fusionvl.train.config import Recipe, dump_recipe
+from fusionvl.train.config import Recipe, dump_recipe, load_recipe
 from fusionvl.train.disk import write_text
 
 PACKAGES = ("fusionvl", "torch", "transformers", "tokenizers", "accelerate")
@@ -23,13 +23,12 @@ def claim(output: Path, recipe: Recipe) -> None:
     """
     output.mkdir(parents=True, exist_ok=True)
     recorded = output / "recipe.yaml"
-    text = dump_recipe(recipe)
     begun = any(output.glob("stage-*")) or (output / "start").exists() or (output / "model").exists()
-    if begun and recorded.exists() and recorded.read_text() != text:
+    if begun and recorded.exists() and load_recipe(recorded) != recipe:  # not as text: fields come with time
         raise ValueError(
             f"{output} holds a run of another recipe (see {recorded}): choose another --output or remove it"
         )
-    write_text(recorded, text)
+    write_text(recorded, dump_recipe(recipe))
     versions: dict[str, str | int | None] = {**versions_of(PACKAGES)}
     versions |= {"commit": commit_of(Path(__file__)), "seed": recipe.seed}
     write_text(output / "versions.json", json.dumps(versions, indent=2) + "\n")

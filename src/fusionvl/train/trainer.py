@@ -19,7 +19,7 @@ from fusionvl.train.config import StageConfig
 from fusionvl.train.dataset import MixtureConversations, NamingCollator
 from fusionvl.train.disk import UNFINISHED, written_whole
 from fusionvl.train.metrics import LOSS_TERMS
-from fusionvl.train.model import part_of
+from fusionvl.train.optimizers import create_optimizer
 from fusionvl.train.sharding import whole_state
 from fusionvl.train.training_state import load_state, save_state
 
@@ -59,23 +59,9 @@ class FusionTrainer(Trainer):
         self.is_distributed_loading_by_transformers = sharded
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with one group per part and weight decay on matrices only."""
-        groups: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                decays = parameter.ndim > 1 and "embed" not in name
-                groups[part_of(name), decays].append(parameter)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "lr": getattr(self.stage.learning_rates, part),
-                    "weight_decay": self.stage.weight_decay if decays else 0.0,
-                }
-                for (part, decays), parameters in groups.items()
-            ],
-            betas=(self.args.adam_beta1, self.args.adam_beta2),
-        )
+        """The stage's, with a learning rate for each part."""
+        betas = self.args.adam_beta1, self.args.adam_beta2
+        self.optimizer = create_optimizer(self.model.named_parameters(), self.stage, betas)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
