@@ -4,6 +4,7 @@ Knows the graph and English; asks nothing.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions.text import said, sign_names
@@ -19,10 +20,15 @@ REQUESTS = (
     "Give a description of the picture.",
 )
 
-BY_PLACE = (
-    "What is in each part of the image?",
-    "Go through the image part by part.",
-    "What can be seen where?",
+SHAPES_BY_PLACE = (
+    "Which shape is in each part of the image?",
+    "Go through the shapes part by part.",
+    "Which shape can be seen where?",
+)
+COLOURS_BY_PLACE = (
+    "Which color is in each part of the image?",
+    "Go through the colors part by part.",
+    "Which color can be seen where?",
 )
 
 _TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
@@ -43,13 +49,20 @@ def describe(scene: Scene, draws: Draws) -> str:
     return " ".join(part for part in parts if part)
 
 
-def by_place(scene: Scene) -> str:
-    """What is in each part of a scene, in reading order: `at the top there is a red star, ...`."""
+def shapes_by_place(scene: Scene) -> str:
+    """The shape in each part of a scene, in reading order: `at the top there is a star, ...`."""
+    return _by_place(scene, lambda thing: a(thing.shape))
+
+
+def colours_by_place(scene: Scene) -> str:
+    """The color in each part of a scene, in reading order: `at the top there is something red, ...`."""
+    return _by_place(scene, lambda thing: f"something {thing.colour}")
+
+
+def _by_place(scene: Scene, name: Callable[[Thing], str]) -> str:
     things = sorted(scene.things, key=lambda thing: (int(thing.y * 3), thing.x))
     verbs = ("there is ", *[""] * (len(things) - 1))
-    parts = [
-        f"{_place(thing, scene)} {verb}{a(noun_phrase(thing))}" for verb, thing in zip(verbs, things, strict=True)
-    ]
+    parts = [f"{_place(thing, scene)} {verb}{name(thing)}" for verb, thing in zip(verbs, things, strict=True)]
     return sentence(listing(parts))
 
 

@@ -10,7 +10,14 @@ from fusionvl.data import Turn
 from fusionvl.synth.scenes import compositions
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
-from fusionvl.synth.scenes.descriptions import BY_PLACE, REQUESTS, by_place, describe
+from fusionvl.synth.scenes.descriptions import (
+    COLOURS_BY_PLACE,
+    REQUESTS,
+    SHAPES_BY_PLACE,
+    colours_by_place,
+    describe,
+    shapes_by_place,
+)
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions import contrast, reasoning
 from fusionvl.synth.scenes.questions.colour import colour_questions
@@ -30,6 +37,7 @@ LETTER = "Answer with the option's letter from the given choices directly."
 _LETTERS = "ABCD"
 _MOST_TURNS = 4
 _OVERLAPPING = 0.25  # share of the spatial scenes
+_SHAPES = 2 / 3  # share of the layouts that are told by shape; colours are learned sooner
 
 
 class Content(NamedTuple):
@@ -98,8 +106,11 @@ def _aligned(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split]
 
 
 def _layout(draws: Draws, split: Split) -> Content:
+    """Shapes or colours, never both: who reads `a red` before the thing is seen well learns which shapes are red."""
     scene = compositions.in_rows(draws, split)
-    return Content((scene,), (Turn(draws.one_of(BY_PLACE), by_place(scene)),))
+    if draws.chance(_SHAPES):
+        return Content((scene,), (Turn(draws.one_of(SHAPES_BY_PLACE), shapes_by_place(scene)),))
+    return Content((scene,), (Turn(draws.one_of(COLOURS_BY_PLACE), colours_by_place(scene)),))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
