@@ -123,15 +123,28 @@ def test_several_processes_train_what_one_would(mixed, tmp_path):
     assert_same_run(tmp_path / "of-two", one)
 
 
-@pytest.mark.parametrize(("parallel", "tolerance"), [("ddp", 1e-5), ("fsdp2", 3e-4)])
-def test_muon_takes_the_steps_of_one_process(mixed, tmp_path, parallel, tolerance):
+def distance(found, expected, start):
+    """Of all weights, relative to the way that training took them."""
+    found, expected = (load_file(folder / "model" / "model.safetensors") for folder in (found, expected))
+    apart = sum(float((found[name] - weight).square().sum()) for name, weight in expected.items())
+    way = sum(float((weight - start[name]).square().sum()) for name, weight in expected.items())
+    return (apart / way) ** 0.5
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_muon_takes_the_steps_of_one_process(mixed, tmp_path, parallel):
+    """Muon enlarges what is small in a gradient, roundings too: the weights as a whole are compared, not each."""
+    start = {name: weight.clone() for name, weight in starting_point(mixed)[0].state_dict().items()}
+    run.train(mixed, tmp_path / "adamw")
     mixed = replace(mixed, stages=[replace(mixed.stages[0], optimizer="muon")])
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_recipe(mixed))
     run.train(mixed, tmp_path / "one")
     torchrun("-m", "fusionvl", "train", recipe, f"parallel={parallel}", "--output", tmp_path / "two")
-    # Muon computes in bfloat16, where sums over shards are rounded elsewhere.
-    assert_same_run(tmp_path / "two", tmp_path / "one", tolerance)
+    for step, line in logged(tmp_path / "one").items():
+        assert logged(tmp_path / "two")[step]["loss"] == pytest.approx(line["loss"], rel=1e-3), step
+    assert distance(tmp_path / "two", tmp_path / "one", start) < 0.1
+    assert distance(tmp_path / "adamw", tmp_path / "one", start) > 0.5
 
 
 @pytest.mark.parametrize("processes", [2, 3, 6])
