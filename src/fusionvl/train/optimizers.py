@@ -5,7 +5,7 @@ Knows named parameters and a stage's settings; knows no model, no data and no sc
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -24,17 +24,15 @@ class MuonWithAdamW(torch.optim.Optimizer):
     size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that rates and weight decay mean the same for both.
 
     Args:
-        matrices: Parameter groups for Muon.
-        others: Parameter groups for AdamW.
+        matrices: Parameter groups for Muon, at least one.
+        others: Parameter groups for AdamW, if any.
         betas: AdamW's.
     """
 
     def __init__(
         self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], betas: tuple[float, float]
     ) -> None:
-        self._takers: list[torch.optim.Optimizer] = []
-        if matrices:
-            self._takers.append(torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw"))
+        self._takers: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw")]
         if others:
             self._takers.append(torch.optim.AdamW(others, betas=betas))
         super().__init__([group for taker in self._takers for group in taker.param_groups], {})
@@ -52,8 +50,14 @@ class MuonWithAdamW(torch.optim.Optimizer):
         super().__setstate__(state)
         self._share()
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Take one step; with a closure, after computing the loss anew."""
         loss = None
         if closure is not None:
@@ -78,21 +82,20 @@ def create_optimizer(
     for name, parameter in parameters:
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and "embed" not in name
-            groups[part_of(name), decays, is_for_muon(name, parameter)].append(parameter)
-    for_muon: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+            groups[part_of(name), decays, is_for_muon(name, parameter, stage.optimizer)].append(parameter)
+    matrices: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []
     for (part, decays, by_muon), of_group in groups.items():
         rate, decay = getattr(stage.learning_rates, part), stage.weight_decay if decays else 0.0
-        for_muon[by_muon].append({"params": of_group, "lr": rate, "weight_decay": decay})
-    if stage.optimizer == "muon":
-        return MuonWithAdamW(for_muon[True], for_muon[False], betas)
-    return torch.optim.AdamW(for_muon[True] + for_muon[False], betas=betas)
+        (matrices if by_muon else others).append({"params": of_group, "lr": rate, "weight_decay": decay})
+    return MuonWithAdamW(matrices, others, betas) if matrices else torch.optim.AdamW(others, betas=betas)
 
 
-def is_for_muon(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon would take a parameter: a matrix between hidden states, and no table of tokens or positions."""
-    return parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+def is_for_muon(name: str, parameter: nn.Parameter, optimizer: OptimizerName) -> bool:
+    """Whether Muon takes a parameter: a matrix between hidden states, and no table of tokens or positions."""
+    return optimizer == "muon" and parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
 
 
 def moments(name: str, parameter: nn.Parameter, optimizer: OptimizerName) -> int:
     """How many tensors of a parameter's size the optimizer keeps for it: Muon the momentum, AdamW two moments."""
-    return 1 if optimizer == "muon" and is_for_muon(name, parameter) else ADAMW_MOMENTS
+    return 1 if is_for_muon(name, parameter, optimizer) else ADAMW_MOMENTS

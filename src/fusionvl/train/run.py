@@ -108,6 +108,7 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
 
 def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
     """Open all data and refuse before the first step what cannot work later."""
+    _check_optimizers(selected, parallelism(recipe))
     import_extra("matplotlib", extra="train", needed_for="the plot of a training run")
     if parallelism(recipe).startswith("deepspeed"):
         import_extra("deepspeed", extra="deepspeed", needed_for=f"parallel={recipe.parallel}")
@@ -121,11 +122,6 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
             raise ValueError(
                 f"Stage {stage.name}: adapters cannot be merged into weights that {world_size()} processes share as "
                 f"{parallelism(recipe)}: set parallel=ddp"
-            )
-        if stage.optimizer == "muon" and parallelism(recipe).startswith("deepspeed"):
-            raise ValueError(
-                f"Stage {stage.name}: optimizer muon needs whole matrices, and {parallelism(recipe)} cuts them to "
-                f"pieces: set parallel=ddp or parallel=fsdp2, or optimizer: adamw"
             )
         try:
             mixtures[stage.name] = open_data(stage.data, recipe.seed)
@@ -144,6 +140,15 @@ def _prepare(recipe: Recipe, output: Path, selected: list[StageConfig]) -> Run:
         claim(output, recipe)
     wait()
     return run
+
+
+def _check_optimizers(stages: list[StageConfig], parallel: str) -> None:
+    for stage in stages:
+        if stage.optimizer == "muon" and parallel.startswith("deepspeed"):
+            raise ValueError(
+                f"Stage {stage.name}: optimizer muon needs whole matrices, and {parallel} cuts them to pieces: set "
+                f"parallel=ddp or parallel=fsdp2, or optimizer: adamw"
+            )
 
 
 def _check_num_latents(
