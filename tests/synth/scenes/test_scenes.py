@@ -12,7 +12,7 @@ import pytest
 from fusionvl.synth.scenes import lexicon, scene_sample
 from fusionvl.synth.scenes.combinations import is_held_out, words_of
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.kinds import ALL_KINDS
+from fusionvl.synth.scenes.kinds import ALL_KINDS, SHORT
 from fusionvl.synth.scenes.palette import COLOURS
 from fusionvl.synth.scenes.sampling import draw_background, visible_pairs
 from fusionvl.synth.scenes.shapes import BUILT, SHAPES
@@ -54,7 +54,7 @@ def test_every_number_makes_a_sound_sample(kind):
     for split in ("train", "held-out"):
         for number in range(150):
             sample = scene_sample(kind, number, split=split, seed=7)
-            assert 1 <= len(sample.turns) <= 5
+            assert 1 <= len(sample.turns) <= (8 if kind == "ConvQuiz" else 5)
             questions = [turn.question for turn in sample.turns]
             assert len(set(questions)) == len(questions), sample.id
             for turn in sample.turns:
@@ -128,7 +128,9 @@ def test_letters_are_equally_frequent():
     assert max(letters.values()) < 1.25 * min(letters.values()), letters
 
 
-@pytest.mark.parametrize("kind", ["SynthColor", "SynthCount", "SynthSpatial", "SynthScene", "SynthText", "ConvShort"])
+@pytest.mark.parametrize(
+    "kind", ["SynthColor", "SynthCount", "SynthSpatial", "SynthScene", "SynthText", "ConvShort", "ConvQuiz"]
+)
 def test_yes_is_as_frequent_as_no(kind):
     answers = Counter()
     for number in range(600):
@@ -136,6 +138,16 @@ def test_yes_is_as_frequent_as_no(kind):
             answers[re.split(r"\W", turn.answer)[0].lower()] += 1
     assert answers["yes"] + answers["no"] > 100
     assert 0.4 < answers["yes"] / (answers["yes"] + answers["no"]) < 0.6, answers
+
+
+def test_a_quiz_asks_many_short_questions_half_of_them_about_places():
+    samples = [scene_sample("ConvQuiz", number) for number in range(300)]
+    turns = [turn for sample in samples for turn in sample.turns]
+    assert all(turn.question.endswith(SHORT) for turn in turns)
+    assert len(turns) > 6 * len(samples)
+    place = r"left|right|above|below|corner|top|bottom|center|Where|In which|How is|front|behind|hidden|highest|lowest"
+    about_places = sum(any(re.search(place, turn.question) for turn in sample.turns) for sample in samples)
+    assert 0.4 < about_places / len(samples) < 0.6
 
 
 def test_what_is_asked_for_by_color_is_there_or_not():

@@ -36,6 +36,7 @@ SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 _LETTERS = "ABCD"
 _MOST_TURNS = 4
+_MANY_TURNS = 8
 _OVERLAPPING = 0.25  # share of the spatial scenes
 _SHAPES = 2 / 3  # share of the layouts that are told by shape; colours are learned sooner
 
@@ -158,6 +159,12 @@ def _short_conversation(draws: Draws, split: Split) -> Content:
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, draws.integer(3, _MOST_TURNS)))))
 
 
+def _quiz(draws: Draws, split: Split) -> Content:
+    """Many questions about one picture, half of the time about places: little is learned from a word or two."""
+    asked = draws.one_of((_places, _places, _colours, _counts))(draws, split)
+    return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, _MANY_TURNS))))
+
+
 def _long_conversation(draws: Draws, split: Split) -> Content:
     asked = draws.one_of(_TOPICS)(draws, split)
     questions = _chosen(draws, asked, draws.integer(2, _MOST_TURNS - 1))
@@ -249,7 +256,8 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
+    "ConvQuiz": _quiz,
 }
-"""Drawn when asked for. What a fresh encoder learns to see from; the paper's encoders are trained already."""
+"""Drawn when asked for. What a fresh model learns to see and to find from; the paper's are trained already."""
 
 ALL_KINDS = KINDS | OWN_KINDS
