@@ -150,6 +150,49 @@ def test_every_thing_is_named_at_its_place_by_shape_or_by_colour(split):
     assert asked == {"shape", "colour"}
 
 
+LISTED = {"shape": ("shape", SHAPES), "color": ("colour", tuple(COLOURS))}
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_listed_shapes_or_colours_are_all_there_are_in_order_and_where_the_pixels_say(split):
+    asked = Counter()
+    for number in range(120):
+        sample = scene_sample("SynthPlaces", number, split=split)
+        (scene,) = sample.picture
+        (turn,) = sample.turns
+        word = "color" if "color" in turn.question else "shape"
+        attribute, order = LISTED[word]
+        listed = [tuple(part.split(" ", 1)) for part in turn.answer.rstrip(".").lower().split(", ")]
+        ranks = [order.index(part[0]) for part in listed]
+        assert ranks == sorted(ranks), sample.id
+        match = re.search(r"from the (\w+)", turn.question)
+        if len(listed[0]) == 1:
+            assert sorted(listed) == sorted({(getattr(thing, attribute),) for thing in scene.things}), sample.id
+        else:
+            found = patches(sample.draw(SIZE), {thing.colour for thing in scene.things})
+            places = [(getattr(thing, attribute), nearest(found, thing)) for thing in scene.things]
+            here = [place for value, place in places if match and value == match[1]]
+            assert len(here) == (match is not None), sample.id
+            seen = [(value, told(place, *here)) for value, place in places if place not in here]
+            assert sorted(seen) == sorted(listed), sample.id
+        asked[word, match is not None, len(listed[0])] += 1
+    assert len(asked) == 6, asked
+
+
+def nearest(found, thing):
+    """The patch of the thing's colour that lies where the thing is."""
+    return min(found[thing.colour], key=lambda place: math.dist(place, (thing.x, thing.y)))
+
+
+def told(place, here=None):
+    """In which part of the picture a place is or, seen from another, in which direction."""
+    if here is None:
+        return min(MIDDLES, key=lambda name: math.dist(MIDDLES[name], place))
+    dx, dy = place[0] - here[0], place[1] - here[1]
+    sides = {"above": dy < -0.1, "below": dy > 0.1, "to the left": dx < -0.1, "to the right": dx > 0.1}
+    return " and ".join(side for side, there in sides.items() if there)
+
+
 def centre(image, things, phrase):
     """The patch of the thing a phrase refers to."""
     (thing,) = [t for t in things if phrase in (t.shape, noun_phrase(t))]

@@ -4,7 +4,6 @@ Knows the graph and English; asks nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable
 
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions.text import said, sign_names
@@ -18,17 +17,6 @@ REQUESTS = (
     "What does the image show?",
     "What can be seen in the image?",
     "Give a description of the picture.",
-)
-
-SHAPES_BY_PLACE = (
-    "Which shape is in each part of the image?",
-    "Go through the shapes part by part.",
-    "Which shape can be seen where?",
-)
-COLOURS_BY_PLACE = (
-    "Which color is in each part of the image?",
-    "Go through the colors part by part.",
-    "Which color can be seen where?",
 )
 
 _TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
@@ -47,30 +35,6 @@ def describe(scene: Scene, draws: Draws) -> str:
     else:
         parts = [_overview(scene, draws), *_signs(scene)]
     return " ".join(part for part in parts if part)
-
-
-def shapes_by_place(scene: Scene) -> str:
-    """The shape in each part of a scene, in reading order: `at the top there is a star, ...`."""
-    return _by_place(scene, lambda thing: a(thing.shape))
-
-
-def colours_by_place(scene: Scene) -> str:
-    """The color in each part of a scene, in reading order: `at the top there is something red, ...`."""
-    return _by_place(scene, lambda thing: f"something {thing.colour}")
-
-
-def _by_place(scene: Scene, name: Callable[[Thing], str]) -> str:
-    things = sorted(scene.things, key=lambda thing: (int(thing.y * 3), thing.x))
-    verbs = ("there is ", *[""] * (len(things) - 1))
-    parts = [f"{_place(thing, scene)} {verb}{name(thing)}" for verb, thing in zip(verbs, things, strict=True)]
-    return sentence(listing(parts))
-
-
-def _place(thing: Thing, scene: Scene) -> str:
-    place = place_phrase(thing, scene.frame)
-    if place is None:
-        raise ValueError(f"the {thing.shape} at ({thing.x:.2f}, {thing.y:.2f}) is in no region of the image")
-    return place
 
 
 def backdrop(background: Background) -> str:

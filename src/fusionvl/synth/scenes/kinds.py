@@ -7,17 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fusionvl.data import Turn
-from fusionvl.synth.scenes import compositions
+from fusionvl.synth.scenes import compositions, layouts
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
-from fusionvl.synth.scenes.descriptions import (
-    COLOURS_BY_PLACE,
-    REQUESTS,
-    SHAPES_BY_PLACE,
-    colours_by_place,
-    describe,
-    shapes_by_place,
-)
+from fusionvl.synth.scenes.descriptions import REQUESTS, describe
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.questions import contrast, reasoning
 from fusionvl.synth.scenes.questions.colour import colour_questions
@@ -106,12 +99,26 @@ def _aligned(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split]
     return make
 
 
+def _attribute(draws: Draws) -> layouts.Attribute:
+    return layouts.SHAPE if draws.chance(_SHAPES) else layouts.COLOUR
+
+
 def _layout(draws: Draws, split: Split) -> Content:
-    """Shapes or colours, never both: who reads `a red` before the thing is seen well learns which shapes are red."""
     scene = compositions.in_rows(draws, split)
-    if draws.chance(_SHAPES):
-        return Content((scene,), (Turn(draws.one_of(SHAPES_BY_PLACE), shapes_by_place(scene)),))
-    return Content((scene,), (Turn(draws.one_of(COLOURS_BY_PLACE), colours_by_place(scene)),))
+    return Content((scene,), (layouts.by_place(scene, _attribute(draws), draws),))
+
+
+def _by_name(draws: Draws, split: Split) -> Content:
+    """Half in the picture, a third seen from one thing; the rest are names alone, of things anywhere."""
+    if draws.chance(1 / 6):
+        scene = compositions.a_few_things(draws, split)
+        return Content((scene,), (layouts.names(scene, _attribute(draws), draws),))
+    where = layouts.seen_from_one if draws.chance(0.4) else layouts.by_name
+    while True:
+        scene = compositions.in_rows(draws, split)
+        turn = where(scene, _attribute(draws), draws)
+        if turn is not None:
+            return Content((scene,), (turn,))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
@@ -256,6 +263,7 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
+    "SynthPlaces": _by_name,
     "ConvQuiz": _quiz,
 }
 """Drawn when asked for. What a fresh model learns to see and to find from; the paper's are trained already."""
