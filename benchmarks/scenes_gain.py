@@ -33,6 +33,7 @@ KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
 BATCH = 64
 READING = re.compile(r"(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
 LISTING = re.compile(r"(?:which colors|list the|what colors)", re.IGNORECASE)
+WHERE = re.compile(r"(?:where|in which|how is)", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
 Belongs = Callable[[Sample], bool]
 
@@ -58,6 +59,8 @@ GROUPS: dict[str, Belongs] = {
     "count: but yes or no": open_of("SynthCount"),
     "spatial": of_kind("SynthSpatial"),
     "spatial: but yes or no": open_of("SynthSpatial"),
+    "spatial: where a thing is": open_of("SynthSpatial", WHERE),
+    "spatial: which thing is there": open_of("SynthSpatial", WHERE, other=True),
     "text": of_kind("SynthText"),
     "text: to be read": open_of("SynthText", READING),
     "text: colours and numbers of signs": open_of("SynthText", READING, other=True),
