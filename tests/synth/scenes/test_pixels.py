@@ -82,7 +82,8 @@ def test_counts_are_those_of_the_graph(split):
     assert asked > 100
 
 
-OVERLAPPING = {"SynthSpatial", "MultiChoice", "ConvShort", "ConvLong", "ConvQuiz"}  # the second thing may be in front of the first
+# The second thing may be in front of the first.
+OVERLAPPING = {"SynthSpatial", "MultiChoice", "ConvShort", "ConvLong", "ConvQuiz"}
 
 RELATIONS = (
     re.compile(r"Where is the (?P<it>.+) relative to the (?P<other>.+)\?"),
