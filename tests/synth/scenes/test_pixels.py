@@ -197,8 +197,7 @@ def told(place, here=None):
 def centre(image, things, phrase):
     """The patch of the thing a phrase refers to."""
     (thing,) = [t for t in things if phrase in (t.shape, noun_phrase(t))]
-    found = patches(image, [thing.colour])
-    return min(found[thing.colour], key=lambda place: (place[0] - thing.x) ** 2 + (place[1] - thing.y) ** 2)
+    return nearest(patches(image, [thing.colour]), thing)
 
 
 @pytest.mark.parametrize("kind", ["SynthColor", "SynthSpatial", "Reasoning", "ContrastLong", "SynthScene"])

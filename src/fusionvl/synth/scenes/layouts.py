@@ -42,17 +42,19 @@ class Attribute:
         word: Its name.
         of: Its value.
         order: All values, in the order in which they are listed.
-        thing: A thing of that value: `a star`, `something red`.
+        noun: What a thing of that value is called: `star`, `red shape`.
+        thing: A thing of that value, no more said of it: `a star`, `something red`.
     """
 
     word: str
     of: Callable[[Thing], str]
     order: Sequence[str]
+    noun: Callable[[str], str]
     thing: Callable[[str], str]
 
 
-SHAPE = Attribute("shape", lambda thing: thing.shape, SHAPES, a)
-COLOUR = Attribute("color", lambda thing: thing.colour, tuple(COLOURS), lambda colour: f"something {colour}")
+SHAPE = Attribute("shape", lambda thing: thing.shape, SHAPES, str, a)
+COLOUR = Attribute("color", lambda thing: thing.colour, tuple(COLOURS), "{} shape".format, "something {}".format)
 
 
 def by_place(scene: Scene, attribute: Attribute, draws: Draws) -> Turn:
@@ -96,8 +98,7 @@ def seen_from_one(scene: Scene, attribute: Attribute, draws: Draws) -> Turn | No
         return None
     here = draws.one_of(alone)
     others = [thing for thing in scene.things if thing is not here]
-    name = attribute.of(here) if attribute is SHAPE else f"{attribute.of(here)} shape"
-    question = draws.one_of(_SEEN_FROM).format(what=attribute.word, here=name)
+    question = draws.one_of(_SEEN_FROM).format(what=attribute.word, here=attribute.noun(attribute.of(here)))
     return Turn(question, _listed(others, attribute, lambda thing: _direction(thing, here)))
 
 
