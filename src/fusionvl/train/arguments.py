@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from fusionvl.train.config import Recipe, StageConfig
+from fusionvl.train.precision import multiplies_in_bfloat16
 from fusionvl.train.processes import world_size
 
 _DEEPSPEED_CONFIGS = Path(__file__).parent / "deepspeed"
@@ -71,6 +72,4 @@ def computes_in_bfloat16(recipe: Recipe) -> bool:
     """Whether forward and backward passes are computed in bfloat16; weights and optimizer stay float32."""
     if recipe.precision != "auto":
         return recipe.precision == "bfloat16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported()
+    return multiplies_in_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

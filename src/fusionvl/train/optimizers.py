@@ -12,16 +12,13 @@ from torch import nn
 
 from fusionvl.train.config import OptimizerName, StageConfig
 from fusionvl.train.model import part_of
+from fusionvl.train.muon import Muon
 
 ADAMW_MOMENTS = 2
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
-    """torch's Muon and AdamW as one optimizer, for one schedule and one state in checkpoints.
-
-    Muon makes a matrix's momentum orthogonal and takes that for the update, so that no few directions outweigh all
-    others (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). Updates are scaled to the
-    size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that rates and weight decay mean the same for both.
+    """Muon and AdamW as one optimizer, for one schedule and one state in checkpoints.
 
     Args:
         matrices: Parameter groups for Muon, at least one.
@@ -32,7 +29,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def __init__(
         self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], betas: tuple[float, float]
     ) -> None:
-        self._takers: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw")]
+        self._takers: list[torch.optim.Optimizer] = [Muon(matrices)]
         if others:
             self._takers.append(torch.optim.AdamW(others, betas=betas))
         super().__init__([group for taker in self._takers for group in taker.param_groups], {})
