@@ -19,7 +19,14 @@ from fusionvl.synth.scenes.questions.count import count_questions, how_many
 from fusionvl.synth.scenes.questions.notices import NOTICES
 from fusionvl.synth.scenes.questions.question import Question, drawn, one_opening
 from fusionvl.synth.scenes.questions.scene import scene_questions
-from fusionvl.synth.scenes.questions.spatial import by_one, overlap_questions, spatial_questions
+from fusionvl.synth.scenes.questions.spatial import (
+    Naming,
+    by_one,
+    direction_questions,
+    overlap_questions,
+    spatial_questions,
+    where_questions,
+)
 from fusionvl.synth.scenes.questions.text import text_questions
 from fusionvl.synth.scenes.sampling import draw_background
 from fusionvl.synth.scenes.scene_graph import Picture, Scene
@@ -108,19 +115,6 @@ def _layout(draws: Draws, split: Split) -> Content:
     return Content((scene,), (layouts.by_place(scene, _attribute(draws), draws),))
 
 
-def _by_name(draws: Draws, split: Split) -> Content:
-    """Half in the picture, a third seen from one thing; the rest are names alone, of things anywhere."""
-    if draws.chance(1 / 6):
-        scene = compositions.a_few_things(draws, split)
-        return Content((scene,), (layouts.names(scene, _attribute(draws), draws),))
-    where = layouts.seen_from_one if draws.chance(0.4) else layouts.by_name
-    while True:
-        scene = compositions.in_rows(draws, split)
-        turn = where(scene, _attribute(draws), draws)
-        if turn is not None:
-            return Content((scene,), (turn,))
-
-
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
     if asked.purpose is None:
         return drawn(draws, asked.questions, count)
@@ -166,19 +160,27 @@ def _short_conversation(draws: Draws, split: Split) -> Content:
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, draws.integer(3, _MOST_TURNS)))))
 
 
-def _by_attribute(draws: Draws, split: Split) -> Content:
-    """One question about places, in which things go by shape alone or by colour alone; so does the answer."""
-    while True:
-        scene = compositions.in_rows(draws, split)
-        questions = spatial_questions(scene, draws, by_one(_attribute(draws)))
-        if questions:
-            return Content((scene,), (_short(one_opening(draws, questions)),))
+def _by_attribute(
+    questions_of: Callable[[Scene, Draws, Naming], list[Question]],
+) -> Callable[[Draws, Split], Content]:
+    """A kind with one question about places; things go by shape alone or by colour alone, in the answer too."""
+
+    def make(draws: Draws, split: Split) -> Content:
+        while True:
+            scene = compositions.in_rows(draws, split)
+            questions = questions_of(scene, draws, by_one(_attribute(draws)))
+            if questions:
+                return Content((scene,), (_short(one_opening(draws, questions)),))
+
+    return make
 
 
 def _single(draws: Draws, split: Split) -> Content:
-    """One question; of a scene composed for one, that."""
+    """One question; of a scene composed for one, that half of the time."""
     asked = draws.one_of((_places, _places, _colours, _counts, _writing))(draws, split)
-    return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, 1))))
+    if asked.purpose is not None and draws.chance(0.5):
+        return Content((asked.scene,), (_short(asked.purpose),))
+    return Content((asked.scene,), (_short(*drawn(draws, asked.questions, 1)),))
 
 
 def _long_conversation(draws: Draws, split: Split) -> Content:
@@ -272,8 +274,9 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
-    "SynthPlaces": _by_name,
-    "SynthByOne": _by_attribute,
+    "SynthWhere": _by_attribute(where_questions),
+    "SynthDirection": _by_attribute(direction_questions),
+    "SynthByOne": _by_attribute(spatial_questions),
     "ConvSingle": _single,
 }
 """Drawn when asked for. What a fresh model learns to see and to find from; the paper's start from trained parts."""

@@ -5,6 +5,7 @@ Things go by as much as it takes (`the star`, or `the red star` where there are 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from fusionvl.synth.scenes.attributes import Attribute
 from fusionvl.synth.scenes.draws import Draws
@@ -67,10 +68,22 @@ def spatial_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> li
     """Questions about pairs of things, about ends of the picture, and about its nine regions."""
     questions = relation_questions(scene.things, draws, naming)
     for it, thing in naming.named(scene.things):
-        questions += _where(draws, scene, naming, it, thing)
+        questions += _where(draws, scene, it, thing)
+        questions += _which_is_there(draws, scene, naming, thing)
         questions += _neighbour(draws, scene.things, naming, it, thing)
     questions += _extremes(draws, scene.things, naming)
     return questions
+
+
+def where_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
+    """In which of the picture's nine regions things are."""
+    return [question for it, thing in naming.named(scene.things) for question in _where(draws, scene, it, thing)]
+
+
+def direction_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
+    """In which direction one thing is from another."""
+    pairs = permutations(naming.named(scene.things), 2)
+    return [question for one, other in pairs for question in _direction(draws, one, other)]
 
 
 def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
@@ -94,16 +107,13 @@ def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
 def relation_questions(things: Sequence[Thing], draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
     """Where one thing is, seen from another."""
     questions: list[Question] = []
-    named = naming.named(things)
-    for one in named:
-        for other in named:
-            if one[1] is not other[1]:
-                questions += _relation(draws, one, other)
-                questions += _is_it_there(draws, one, other)
+    for one, other in permutations(naming.named(things), 2):
+        questions += _direction(draws, one, other)
+        questions += _is_it_there(draws, one, other)
     return questions
 
 
-def _relation(draws: Draws, one: tuple[str, Thing], other: tuple[str, Thing]) -> list[Question]:
+def _direction(draws: Draws, one: tuple[str, Thing], other: tuple[str, Thing]) -> list[Question]:
     where = direction((one[1].x, one[1].y), (other[1].x, other[1].y))
     if where is None:
         return []
@@ -129,20 +139,23 @@ def _is_it_there(draws: Draws, one: tuple[str, Thing], other: tuple[str, Thing])
     return [yes_no("spatial", f"Is {one[0]} {said} {other[0]}?", truth, statement, denial)]
 
 
-def _where(draws: Draws, scene: Scene, naming: Naming, it: str, thing: Thing) -> list[Question]:
+def _where(draws: Draws, scene: Scene, it: str, thing: Thing) -> list[Question]:
     where = region((thing.x, thing.y), scene.frame)
     if where is None:
         return []
     forms = ("Where in the image is {it}?", "In which part of the image is {it}?", "Where can {it} be found?")
     wrong = tuple(REGIONS[name] for name in draws.some_of([name for name in REGIONS if name != where], 3))
     full = sentence(f"{it} is {REGIONS[where]} of the image")
-    questions = [Question("spatial", phrased(draws, forms, it=it), REGIONS[where], full, wrong)]
-    alone = [other for other in scene.things if region((other.x, other.y), scene.frame) in (where, None)] == [thing]
-    if alone:
-        text = f"{draws.one_of(naming.subjects)} {REGIONS[where]} of the image?"
-        full = f"There is {naming.thing(thing)} {REGIONS[where]} of the image."
-        questions.append(_which(naming, text, thing, full, scene.things))
-    return questions
+    return [Question("spatial", phrased(draws, forms, it=it), REGIONS[where], full, wrong)]
+
+
+def _which_is_there(draws: Draws, scene: Scene, naming: Naming, thing: Thing) -> list[Question]:
+    where = region((thing.x, thing.y), scene.frame)
+    if where is None or [it for it in scene.things if region((it.x, it.y), scene.frame) in (where, None)] != [thing]:
+        return []
+    text = f"{draws.one_of(naming.subjects)} {REGIONS[where]} of the image?"
+    full = f"There is {naming.thing(thing)} {REGIONS[where]} of the image."
+    return [_which(naming, text, thing, full, scene.things)]
 
 
 def _neighbour(draws: Draws, things: Sequence[Thing], naming: Naming, it: str, thing: Thing) -> list[Question]:
