@@ -151,6 +151,35 @@ def test_every_thing_is_named_at_its_place_by_shape_or_by_colour(split):
     assert asked == {"shape", "colour"}
 
 
+LISTED = {"shape": ("shape", SHAPES), "color": ("colour", tuple(COLOURS))}
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_listed_shapes_or_colours_are_all_there_are_in_order_and_where_the_pixels_say(split):
+    asked = Counter()
+    for number in range(120):
+        sample = scene_sample("SynthPlaces", number, split=split)
+        (scene,) = sample.picture
+        (turn,) = sample.turns
+        word = "color" if "color" in turn.question else "shape"
+        attribute, order = LISTED[word]
+        listed = [tuple(part.split(" ", 1)) for part in turn.answer.rstrip(".").lower().split(", ")]
+        ranks = [order.index(part[0]) for part in listed]
+        assert ranks == sorted(ranks), sample.id
+        match = re.search(r"from the (\w+)", turn.question)
+        if len(listed[0]) == 1:
+            assert sorted(listed) == sorted({(getattr(thing, attribute),) for thing in scene.things}), sample.id
+        else:
+            found = patches(sample.draw(SIZE), {thing.colour for thing in scene.things})
+            places = [(getattr(thing, attribute), nearest(found, thing)) for thing in scene.things]
+            here = [place for value, place in places if match and value == match[1]]
+            assert len(here) == (match is not None), sample.id
+            seen = [(value, told(place, *here)) for value, place in places if place not in here]
+            assert sorted(seen) == sorted(listed), sample.id
+        asked[word, match is not None, len(listed[0])] += 1
+    assert len(asked) == 6, asked
+
+
 NAME = r"the (\w+)(?: shape)?"
 WORD = r"(?:What|Which) (?:kind of )?(shape|color) is"
 BY_ONE = {

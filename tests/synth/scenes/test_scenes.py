@@ -54,7 +54,11 @@ def test_every_number_makes_a_sound_sample(kind):
     for split in ("train", "held-out"):
         for number in range(150):
             sample = scene_sample(kind, number, split=split, seed=7)
-            assert 1 <= len(sample.turns) <= (1 if kind in ("SynthByOne", "ConvSingle") else 5)
+            assert (
+                1
+                <= len(sample.turns)
+                <= (1 if kind in ("SynthWhere", "SynthDirection", "SynthByOne", "ConvSingle") else 5)
+            )
             questions = [turn.question for turn in sample.turns]
             assert len(set(questions)) == len(questions), sample.id
             for turn in sample.turns:

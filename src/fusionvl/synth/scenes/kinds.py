@@ -115,6 +115,19 @@ def _layout(draws: Draws, split: Split) -> Content:
     return Content((scene,), (layouts.by_place(scene, _attribute(draws), draws),))
 
 
+def _by_name(draws: Draws, split: Split) -> Content:
+    """Half in the picture, a third seen from one thing; the rest are names alone, of things anywhere."""
+    if draws.chance(1 / 6):
+        scene = compositions.a_few_things(draws, split)
+        return Content((scene,), (layouts.names(scene, _attribute(draws), draws),))
+    where = layouts.seen_from_one if draws.chance(0.4) else layouts.by_name
+    while True:
+        scene = compositions.in_rows(draws, split)
+        turn = where(scene, _attribute(draws), draws)
+        if turn is not None:
+            return Content((scene,), (turn,))
+
+
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
     if asked.purpose is None:
         return drawn(draws, asked.questions, count)
@@ -274,6 +287,7 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
+    "SynthPlaces": _by_name,
     "SynthWhere": _by_attribute(where_questions),
     "SynthDirection": _by_attribute(direction_questions),
     "SynthByOne": _by_attribute(spatial_questions),
