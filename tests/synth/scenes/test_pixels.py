@@ -83,7 +83,7 @@ def test_counts_are_those_of_the_graph(split):
 
 
 # The second thing may be in front of the first.
-OVERLAPPING = {"SynthSpatial", "MultiChoice", "ConvShort", "ConvLong", "ConvSingle"}
+OVERLAPPING = {"SynthSpatial", "MultiChoice", "ConvShort", "ConvLong", "ConvQuiz"}
 
 RELATIONS = (
     re.compile(r"Where is the (?P<it>.+) relative to the (?P<other>.+)\?"),
@@ -178,66 +178,6 @@ def test_listed_shapes_or_colours_are_all_there_are_in_order_and_where_the_pixel
             assert sorted(seen) == sorted(listed), sample.id
         asked[word, match is not None, len(listed[0])] += 1
     assert len(asked) == 6, asked
-
-
-NAME = r"the (\w+)(?: shape)?"
-WORD = r"(?:What|Which) (?:kind of )?(shape|color) is"
-BY_ONE = {
-    "where": re.compile(rf"(?:Where in the image is|In which part of the image is|Where can) {NAME}(?: be found)?\?"),
-    "which": re.compile(rf"{WORD} {WHERE} of the image\?"),
-    "furthest": re.compile(rf"{WORD} (furthest to the left|furthest to the right|highest up|lowest down)\?"),
-    "near": re.compile(rf"{WORD} directly (above|below|to the left|to the right)(?: of)? {NAME}\?"),
-    "relation": re.compile(
-        rf"(?:Where|In which direction|How) is {NAME} (?:relative to|from|placed with respect to) {NAME}\?"
-    ),
-    "is": re.compile(rf"Is {NAME} (above|below|to the left|to the right)(?: of)? {NAME}\?"),
-}
-FURTHEST = {
-    "furthest to the left": lambda x, y: x, "furthest to the right": lambda x, y: -x,
-    "highest up": lambda x, y: y, "lowest down": lambda x, y: -y,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("split", ["train", "held-out"])
-def test_questions_by_one_attribute_are_answered_by_it_and_as_the_pixels_say(split):
-    asked = Counter()
-    for number in range(240):
-        sample = scene_sample("SynthByOne", number, split=split)
-        (scene,) = sample.picture
-        (turn,) = sample.turns
-        question, _ = turn.question.split("\n")
-        form, match = next((f, m) for f, pattern in BY_ONE.items() if (m := pattern.fullmatch(question)))
-        found = patches(sample.draw(SIZE), {thing.colour for thing in scene.things})
-        places = [(thing, nearest(found, thing)) for thing in scene.things]
-        assert turn.answer == by_one_answer(form, match, places), (sample.id, question)
-        asked[form] += 1
-    assert set(asked) == set(BY_ONE), asked
-
-
-def by_one_answer(form, match, places):
-    """What the places of the patches say; every name in the question must fit one thing alone."""
-
-    def place_of(name):
-        (place,) = [place for thing, place in places if name in (thing.shape, thing.colour)]
-        return place
-
-    def value(thing):
-        return thing.shape if match[1] == "shape" else thing.colour
-
-    if form == "where":
-        return told(place_of(match[1]))
-    if form == "relation":
-        return told(place_of(match[1]), place_of(match[2]))
-    if form == "is":
-        return "yes" if match[2] in told(place_of(match[1]), place_of(match[3])) else "no"
-    if form == "furthest":
-        return value(min(places, key=lambda it: FURTHEST[match[2]](*it[1]))[0])
-    if form == "which":
-        (thing,) = [thing for thing, place in places if told(place) == match["place"]]
-    else:
-        here = place_of(match[3])
-        (thing,) = [thing for thing, place in places if told(place, here) == match[2]]
-    return value(thing)
 
 
 def nearest(found, thing):

@@ -73,17 +73,12 @@ def test_more_can_be_added(folder):
 
 
 def test_kinds_that_are_not_the_papers_are_drawn_when_asked_for(tmp_path):
-    write_scenes(
-        tmp_path,
-        1,
-        kinds=["SynthLayout", "SynthPlaces", "SynthWhere", "SynthDirection", "SynthByOne", "ConvSingle"],
-        size=64,
-    )
+    write_scenes(tmp_path, 1, kinds=["SynthLayout", "SynthPlaces", "ConvQuiz"], size=64)
     write_scenes(tmp_path, 1, size=64)
     parts = [
         part.source.read(0, epoch=0, seed=0).source for part in open_mixture(tmp_path / "mixture.yaml", seed=0).parts
     ]
-    assert parts == [*TWELVE, "SynthLayout", "SynthPlaces", "SynthWhere", "SynthDirection", "SynthByOne", "ConvSingle"]
+    assert parts == [*TWELVE, "SynthLayout", "SynthPlaces", "ConvQuiz"]
 
 
 def test_processes_make_no_difference(folder, tmp_path):
