@@ -43,8 +43,8 @@ class Muon(torch.optim.Optimizer):
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor, dict[str, Any]]]] = defaultdict(list)
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    ahead = self._look_ahead(parameter, group["momentum"])
+                if (gradient := parameter.grad) is not None:
+                    ahead = self._look_ahead(self.state[parameter], gradient, group["momentum"])
                     alike[parameter.shape].append((parameter, ahead, group))
         for (rows, columns), matrices in alike.items():
             updates = orthogonal(torch.stack([ahead for _, ahead, _ in matrices]))
@@ -52,12 +52,12 @@ class Muon(torch.optim.Optimizer):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-0.2 * max(rows, columns) ** 0.5 * group["lr"])
 
-    def _look_ahead(self, parameter: Tensor, momentum: float) -> Tensor:
-        state = self.state[parameter]
+    @staticmethod
+    def _look_ahead(state: dict[str, Tensor], gradient: Tensor, momentum: float) -> Tensor:
         if not state:
-            state["momentum_buffer"] = torch.zeros_like(parameter.grad)
-        state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-        return parameter.grad.lerp(state["momentum_buffer"], momentum)
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        return gradient.lerp(state["momentum_buffer"], momentum)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
