@@ -5,7 +5,7 @@ matrix at a time and computes in bfloat16: many times slower where a processor d
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -38,8 +38,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step with the gradients that are there; the loss is computed by whoever joins it with another."""
+    def step(self) -> None:  # type: ignore[override]
+        """Take one step with the gradients that are there; it takes no closure."""
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor, dict[str, Any]]]] = defaultdict(list)
         for group in self.param_groups:
             for parameter in group["params"]:
