@@ -5,8 +5,8 @@ matrix at a time and computes in bfloat16: many times slower where a processor d
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -37,9 +37,19 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        """Take one step with the gradients that are there; it takes no closure."""
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step; with a closure, after computing the loss anew."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor, dict[str, Any]]]] = defaultdict(list)
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -51,6 +61,7 @@ class Muon(torch.optim.Optimizer):
             for (parameter, _, group), update in zip(matrices, updates.unbind(), strict=True):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-0.2 * max(rows, columns) ** 0.5 * group["lr"])
+        return loss
 
     @staticmethod
     def _look_ahead(state: dict[str, Tensor], gradient: Tensor, momentum: float) -> Tensor:

@@ -53,14 +53,11 @@ class MuonWithAdamW(torch.optim.Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; with a closure, after computing the loss anew."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for taker in self._takers:
+        """Take one step; with a closure, after computing the loss anew, once for both."""
+        first, *others = self._takers
+        loss = first.step(closure)
+        for taker in others:
             taker.step()
         return loss
 
