@@ -4,17 +4,14 @@ Who reads `a red` before things are seen well learns which shapes are red, and n
 right answer: names come in the order of the lexicon, parts in reading order. Knows the graph and English.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from fusionvl.data import Turn
+from fusionvl.synth.scenes.attributes import Attribute
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.palette import COLOURS
 from fusionvl.synth.scenes.placement import direction
 from fusionvl.synth.scenes.scene_graph import Scene, Thing
-from fusionvl.synth.scenes.shapes import SHAPES
-from fusionvl.synth.scenes.wording import DIRECTIONS, a, listing, place_phrase, sentence
+from fusionvl.synth.scenes.wording import DIRECTIONS, listing, place_phrase, sentence
 
 _BY_PLACE = (
     "Which {what} is in each part of the image?",
@@ -32,29 +29,6 @@ _SEEN_FROM = (
     "Go through the {what}s and say in which direction from the {here} they are.",
 )
 _NAMES = ("Which {what}s can be seen?", "Name the {what}s in the image.", "Go through the {what}s.")
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """By what things are told apart.
-
-    Attributes:
-        word: Its name.
-        of: Its value.
-        order: All values, in the order in which they are listed.
-        noun: What a thing of that value is called: `star`, `red shape`.
-        thing: A thing of that value, no more said of it: `a star`, `something red`.
-    """
-
-    word: str
-    of: Callable[[Thing], str]
-    order: Sequence[str]
-    noun: Callable[[str], str]
-    thing: Callable[[str], str]
-
-
-SHAPE = Attribute("shape", lambda thing: thing.shape, SHAPES, str, a)
-COLOUR = Attribute("color", lambda thing: thing.colour, tuple(COLOURS), "{} shape".format, "something {}".format)
 
 
 def by_place(scene: Scene, attribute: Attribute, draws: Draws) -> Turn:
@@ -92,8 +66,7 @@ def seen_from_one(scene: Scene, attribute: Attribute, draws: Draws) -> Turn | No
     Raises:
         ValueError: If one is in no clear direction from that one.
     """
-    counts = Counter(map(attribute.of, scene.things))
-    alone = [thing for thing in scene.things if counts[attribute.of(thing)] == 1]
+    alone = attribute.alone(scene.things)
     if not alone:
         return None
     here = draws.one_of(alone)
