@@ -17,7 +17,7 @@ from fusionvl.synth.scenes.palette import COLOURS
 from fusionvl.synth.scenes.sampling import draw_background, visible_pairs
 from fusionvl.synth.scenes.shapes import BUILT, SHAPES
 
-OF_ONE_QUESTION = {"SynthWhere", "SynthPair", "SynthFromShape", "SynthDirection", "ConvByOne", "ConvSingle"}
+MOST_TURNS = {"SynthWhere": 1, "SynthDirection": 1, "ConvSingle": 1, "ConvQuiz": 8}
 
 FINGERPRINTS = """
 import hashlib
@@ -56,7 +56,7 @@ def test_every_number_makes_a_sound_sample(kind):
     for split in ("train", "held-out"):
         for number in range(150):
             sample = scene_sample(kind, number, split=split, seed=7)
-            assert 1 <= len(sample.turns) <= (1 if kind in OF_ONE_QUESTION else 5)
+            assert 1 <= len(sample.turns) <= MOST_TURNS.get(kind, 5)
             questions = [turn.question for turn in sample.turns]
             assert len(set(questions)) == len(questions), sample.id
             for turn in sample.turns:
@@ -131,7 +131,8 @@ def test_letters_are_equally_frequent():
 
 
 @pytest.mark.parametrize(
-    "kind", ["SynthColor", "SynthCount", "SynthSpatial", "SynthScene", "SynthText", "ConvShort", "ConvSingle"]
+    "kind",
+    ["SynthColor", "SynthCount", "SynthSpatial", "SynthScene", "SynthText", "ConvShort", "ConvSingle", "ConvQuiz"],
 )
 def test_yes_is_as_frequent_as_no(kind):
     answers = Counter()
@@ -149,6 +150,16 @@ def test_single_questions_are_short_and_two_fifths_of_them_are_about_places():
     place += "|front|behind|hidden|highest|lowest|furthest"
     about_places = sum(bool(re.search(place, turn.question)) for turn in turns)
     assert 0.33 < about_places / len(turns) < 0.47
+
+
+def test_a_quiz_asks_many_short_questions_half_of_them_about_places():
+    samples = [scene_sample("ConvQuiz", number) for number in range(300)]
+    turns = [turn for sample in samples for turn in sample.turns]
+    assert all(turn.question.endswith(SHORT) for turn in turns)
+    assert len(turns) > 6 * len(samples)
+    place = r"left|right|above|below|corner|top|bottom|center|Where|In which|How is|front|behind|hidden|highest|lowest"
+    about_places = sum(any(re.search(place, turn.question) for turn in sample.turns) for sample in samples)
+    assert 0.4 < about_places / len(samples) < 0.6
 
 
 def test_what_is_asked_for_by_color_is_there_or_not():

@@ -17,7 +17,7 @@ from fusionvl.synth.scenes.questions import contrast, reasoning
 from fusionvl.synth.scenes.questions.colour import colour_questions
 from fusionvl.synth.scenes.questions.count import count_questions, how_many
 from fusionvl.synth.scenes.questions.notices import NOTICES
-from fusionvl.synth.scenes.questions.question import Question, drawn, one_opening
+from fusionvl.synth.scenes.questions.question import Question, drawn
 from fusionvl.synth.scenes.questions.scene import scene_questions
 from fusionvl.synth.scenes.questions.spatial import (
     Naming,
@@ -25,7 +25,6 @@ from fusionvl.synth.scenes.questions.spatial import (
     direction_questions,
     overlap_questions,
     spatial_questions,
-    two_places_questions,
     where_questions,
 )
 from fusionvl.synth.scenes.questions.text import text_questions
@@ -38,6 +37,7 @@ SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 _LETTERS = "ABCD"
 _MOST_TURNS = 4
+_MANY_TURNS = 8
 _OVERLAPPING = 0.25  # share of the spatial scenes
 _SHAPES = 2 / 3  # share of the layouts that are told by shape; colours are learned sooner
 
@@ -117,16 +117,8 @@ def _layout(draws: Draws, split: Split) -> Content:
 
 
 def _by_name(draws: Draws, split: Split) -> Content:
-    """Half in the picture, a third seen from one thing; the rest are names alone, of things anywhere."""
-    if draws.chance(1 / 6):
-        scene = compositions.a_few_things(draws, split)
-        return Content((scene,), (layouts.names(scene, _attribute(draws), draws),))
-    where = layouts.seen_from_one if draws.chance(0.4) else layouts.by_name
-    while True:
-        scene = compositions.in_rows(draws, split)
-        turn = where(scene, _attribute(draws), draws)
-        if turn is not None:
-            return Content((scene,), (turn,))
+    scene = compositions.in_rows(draws, split)
+    return Content((scene,), (layouts.by_name(scene, _attribute(draws), draws),))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
@@ -177,58 +169,31 @@ def _short_conversation(draws: Draws, split: Split) -> Content:
 def _by_attribute(
     questions_of: Callable[[Scene, Draws, Naming], list[Question]],
 ) -> Callable[[Draws, Split], Content]:
-    """A kind with one question about places; things go by shape alone or by colour alone, in the answer too."""
+    """A kind with one question, half of the time answered in a sentence; things go by shape or by colour alone."""
 
     def make(draws: Draws, split: Split) -> Content:
         while True:
             scene = compositions.in_rows(draws, split)
             questions = questions_of(scene, draws, by_one(_attribute(draws)))
             if questions:
-                return Content((scene,), (_short(one_opening(draws, questions)),))
+                question = draws.one_of(questions)
+                return Content((scene,), (_long(question) if draws.chance(0.5) else _short(question),))
 
     return make
 
 
-def _two_places(draws: Draws, split: Split) -> Content:
-    """Where two things are, half of the time with their names in the answer."""
-    while True:
-        scene = compositions.in_rows(draws, split)
-        questions = two_places_questions(scene, draws, by_one(_attribute(draws)))
-        if questions:
-            question = draws.one_of(questions)
-            return Content((scene,), (_long(question) if draws.chance(0.5) else _short(question),))
-
-
-def _color_from_shape(draws: Draws, split: Split) -> Content:
-    """The direction of a thing called by its colour, from one called by its shape: who is who shows in the words."""
-    while True:
-        scene = compositions.in_rows(draws, split)
-        questions = direction_questions(scene, draws, by_one(COLOUR), by_one(SHAPE))
-        if questions:
-            return Content((scene,), (_short(draws.one_of(questions)),))
-
-
-_by_one_attribute = _by_attribute(spatial_questions)
-_ELSEWHERE = (_colours, _counts, _writing)
-
-
 def _single(draws: Draws, split: Split) -> Content:
-    """One question, two fifths of them about places."""
-    return _asked_once(draws, draws.one_of((_places, _places, *_ELSEWHERE))(draws, split))
-
-
-def _single_by_one(draws: Draws, split: Split) -> Content:
-    """The same; where places are asked for, things go by one attribute."""
-    if draws.chance(2 / 5):
-        return _by_one_attribute(draws, split)
-    return _asked_once(draws, draws.one_of(_ELSEWHERE)(draws, split))
-
-
-def _asked_once(draws: Draws, asked: _Asked) -> Content:
     """One question; of a scene composed for one, that half of the time."""
+    asked = draws.one_of((_places, _places, _colours, _counts, _writing))(draws, split)
     if asked.purpose is not None and draws.chance(0.5):
         return Content((asked.scene,), (_short(asked.purpose),))
     return Content((asked.scene,), (_short(*drawn(draws, asked.questions, 1)),))
+
+
+def _quiz(draws: Draws, split: Split) -> Content:
+    """Many questions about one picture, half of the time about places: little is learned from a word or two."""
+    asked = draws.one_of((_places, _places, _colours, _counts))(draws, split)
+    return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, _MANY_TURNS))))
 
 
 def _long_conversation(draws: Draws, split: Split) -> Content:
@@ -324,11 +289,9 @@ OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
     "SynthPlaces": _by_name,
     "SynthWhere": _by_attribute(where_questions),
-    "SynthPair": _two_places,
-    "SynthFromShape": _color_from_shape,
     "SynthDirection": _by_attribute(direction_questions),
-    "ConvByOne": _single_by_one,
     "ConvSingle": _single,
+    "ConvQuiz": _quiz,
 }
 """Drawn when asked for. What a fresh model learns to see and to find from; the paper's start from trained parts."""
 

@@ -4,14 +4,11 @@ Who reads `a red` before things are seen well learns which shapes are red, and n
 right answer: names come in the order of the lexicon, parts in reading order. Knows the graph and English.
 """
 
-from collections.abc import Callable, Sequence
-
 from fusionvl.data import Turn
 from fusionvl.synth.scenes.attributes import Attribute
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.placement import direction
 from fusionvl.synth.scenes.scene_graph import Scene, Thing
-from fusionvl.synth.scenes.wording import DIRECTIONS, listing, place_phrase, sentence
+from fusionvl.synth.scenes.wording import listing, place_phrase, sentence
 
 _BY_PLACE = (
     "Which {what} is in each part of the image?",
@@ -23,12 +20,6 @@ _BY_NAME = (
     "Go through the {what}s and say where they are.",
     "Where is each {what}?",
 )
-_SEEN_FROM = (
-    "Where is each {what}, seen from the {here}?",
-    "Seen from the {here}, which {what}s are where?",
-    "Go through the {what}s and say in which direction from the {here} they are.",
-)
-_NAMES = ("Which {what}s can be seen?", "Name the {what}s in the image.", "Go through the {what}s.")
 
 
 def by_place(scene: Scene, attribute: Attribute, draws: Draws) -> Turn:
@@ -54,37 +45,13 @@ def by_name(scene: Scene, attribute: Attribute, draws: Draws) -> Turn:
         ValueError: If a thing is close to the border between two parts.
     """
     question = draws.one_of(_BY_NAME).format(what=attribute.word)
-    return Turn(question, _listed(scene.things, attribute, lambda thing: _place(thing, scene)))
+    return Turn(question, _listed(scene, attribute))
 
 
-def seen_from_one(scene: Scene, attribute: Attribute, draws: Draws) -> Turn | None:
-    """Where the others are, seen from one that is unlike them, as `Star above, ring to the left`.
-
-    Returns:
-        None where every thing has its like.
-
-    Raises:
-        ValueError: If one is in no clear direction from that one.
-    """
-    alone = attribute.alone(scene.things)
-    if not alone:
-        return None
-    here = draws.one_of(alone)
-    others = [thing for thing in scene.things if thing is not here]
-    question = draws.one_of(_SEEN_FROM).format(what=attribute.word, here=attribute.noun(attribute.of(here)))
-    return Turn(question, _listed(others, attribute, lambda thing: _direction(thing, here)))
-
-
-def names(scene: Scene, attribute: Attribute, draws: Draws) -> Turn:
-    """Which shapes or colours there are, as `Star, ring`."""
-    question = draws.one_of(_NAMES).format(what=attribute.word)
-    present = sorted({attribute.of(thing) for thing in scene.things}, key=attribute.order.index)
-    return Turn(question, sentence(", ".join(present)))
-
-
-def _listed(things: Sequence[Thing], attribute: Attribute, where: Callable[[Thing], str]) -> str:
-    ordered = sorted(things, key=lambda thing: (attribute.order.index(attribute.of(thing)), *_reading_order(thing)))
-    return sentence(", ".join(f"{attribute.of(thing)} {where(thing)}" for thing in ordered))
+def _listed(scene: Scene, attribute: Attribute) -> str:
+    order = attribute.order.index
+    things = sorted(scene.things, key=lambda thing: (order(attribute.of(thing)), *_reading_order(thing)))
+    return sentence(", ".join(f"{attribute.of(thing)} {_place(thing, scene)}" for thing in things))
 
 
 def _reading_order(thing: Thing) -> tuple[int, float]:
@@ -96,10 +63,3 @@ def _place(thing: Thing, scene: Scene) -> str:
     if place is None:
         raise ValueError(f"the {thing.shape} at ({thing.x:.2f}, {thing.y:.2f}) is in no region of the image")
     return place
-
-
-def _direction(thing: Thing, here: Thing) -> str:
-    where = direction((thing.x, thing.y), (here.x, here.y))
-    if where is None:
-        raise ValueError(f"the {thing.shape} is in no clear direction from the {here.shape}")
-    return DIRECTIONS[where].removesuffix(" of")

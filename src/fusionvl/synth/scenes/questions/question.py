@@ -1,7 +1,5 @@
 """A question with its exact answer, in every form a conversation may need it."""
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fusionvl.synth.scenes.draws import Draws
@@ -52,11 +50,3 @@ def drawn(draws: Draws, questions: list[Question], count: int) -> list[Question]
         pile = piles[wanted] or piles[""] or piles["yes"] or piles["no"]
         chosen.append(pile.pop())
     return chosen
-
-
-def one_opening(draws: Draws, questions: Sequence[Question]) -> Question:
-    """One of the questions, every opening (their first two words) alike often: pairs of things make most of them."""
-    openings = defaultdict(list)
-    for question in questions:
-        openings[tuple(question.text.split()[:2])].append(question)
-    return draws.one_of(openings[draws.one_of(sorted(openings))])

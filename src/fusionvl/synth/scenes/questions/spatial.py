@@ -5,7 +5,7 @@ Things go by as much as it takes (`the star`, or `the red star` where there are 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import permutations
 
 from fusionvl.synth.scenes.attributes import Attribute
 from fusionvl.synth.scenes.draws import Draws
@@ -80,25 +80,10 @@ def where_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list
     return [question for it, thing in naming.named(scene.things) for question in _where(draws, scene, it, thing)]
 
 
-def two_places_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
-    """In which regions two things are, answered in the order of the question; in full with their names."""
-    placed = [(it, naming.answer(thing), REGIONS[where]) for it, thing in naming.named(scene.things)
-              if (where := region((thing.x, thing.y), scene.frame)) is not None]  # fmt: skip
-    forms = ("Where in the image are {it} and {other}?", "In which parts of the image are {it} and {other}?",
-             "Where can {it} and {other} be found?")  # fmt: skip
-    return [
-        Question("spatial", phrased(draws, forms, it=one[0], other=other[0]), f"{one[2]}, {other[2]}",
-                 sentence(f"{one[1]} {one[2]}, {other[1]} {other[2]}"), ())
-        for one, other in permutations(placed, 2)
-    ]  # fmt: skip
-
-
-def direction_questions(
-    scene: Scene, draws: Draws, naming: Naming = BY_ALL, other_naming: Naming | None = None
-) -> list[Question]:
-    """In which direction one thing is from another, which may be called in another way."""
-    pairs = product(naming.named(scene.things), (other_naming or naming).named(scene.things))
-    return [question for one, other in pairs if one[1] is not other[1] for question in _direction(draws, one, other)]
+def direction_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
+    """In which direction one thing is from another."""
+    pairs = permutations(naming.named(scene.things), 2)
+    return [question for one, other in pairs for question in _direction(draws, one, other)]
 
 
 def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
