@@ -17,8 +17,6 @@ from fusionvl.synth.scenes.palette import COLOURS
 from fusionvl.synth.scenes.sampling import draw_background, visible_pairs
 from fusionvl.synth.scenes.shapes import BUILT, SHAPES
 
-MOST_TURNS = {"SynthWhere": 1, "SynthDirection": 1, "ConvSingle": 1, "ConvQuiz": 8}
-
 FINGERPRINTS = """
 import hashlib
 from fusionvl.synth.scenes.kinds import ALL_KINDS
@@ -56,7 +54,7 @@ def test_every_number_makes_a_sound_sample(kind):
     for split in ("train", "held-out"):
         for number in range(150):
             sample = scene_sample(kind, number, split=split, seed=7)
-            assert 1 <= len(sample.turns) <= MOST_TURNS.get(kind, 5)
+            assert 1 <= len(sample.turns) <= (8 if kind == "ConvQuiz" else 5)
             questions = [turn.question for turn in sample.turns]
             assert len(set(questions)) == len(questions), sample.id
             for turn in sample.turns:
@@ -131,8 +129,7 @@ def test_letters_are_equally_frequent():
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["SynthColor", "SynthCount", "SynthSpatial", "SynthScene", "SynthText", "ConvShort", "ConvSingle", "ConvQuiz"],
+    "kind", ["SynthColor", "SynthCount", "SynthSpatial", "SynthScene", "SynthText", "ConvShort", "ConvQuiz"]
 )
 def test_yes_is_as_frequent_as_no(kind):
     answers = Counter()
@@ -141,15 +138,6 @@ def test_yes_is_as_frequent_as_no(kind):
             answers[re.split(r"\W", turn.answer)[0].lower()] += 1
     assert answers["yes"] + answers["no"] > 100
     assert 0.4 < answers["yes"] / (answers["yes"] + answers["no"]) < 0.6, answers
-
-
-def test_single_questions_are_short_and_two_fifths_of_them_are_about_places():
-    (turns,) = zip(*(scene_sample("ConvSingle", number).turns for number in range(600)), strict=True)
-    assert all(turn.question.endswith(SHORT) for turn in turns)
-    place = r"(to|on) the (left|right)|above|below|(corner|top|bottom|center) of the image\?|Where|In which|How is"
-    place += "|front|behind|hidden|highest|lowest|furthest"
-    about_places = sum(bool(re.search(place, turn.question)) for turn in turns)
-    assert 0.33 < about_places / len(turns) < 0.47
 
 
 def test_a_quiz_asks_many_short_questions_half_of_them_about_places():

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from fusionvl.data import Turn
 from fusionvl.synth.scenes import compositions, layouts
-from fusionvl.synth.scenes.attributes import COLOUR, SHAPE, Attribute
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
 from fusionvl.synth.scenes.descriptions import REQUESTS, describe
@@ -19,14 +18,7 @@ from fusionvl.synth.scenes.questions.count import count_questions, how_many
 from fusionvl.synth.scenes.questions.notices import NOTICES
 from fusionvl.synth.scenes.questions.question import Question, drawn
 from fusionvl.synth.scenes.questions.scene import scene_questions
-from fusionvl.synth.scenes.questions.spatial import (
-    Naming,
-    by_one,
-    direction_questions,
-    overlap_questions,
-    spatial_questions,
-    where_questions,
-)
+from fusionvl.synth.scenes.questions.spatial import overlap_questions, spatial_questions
 from fusionvl.synth.scenes.questions.text import text_questions
 from fusionvl.synth.scenes.sampling import draw_background
 from fusionvl.synth.scenes.scene_graph import Picture, Scene
@@ -107,8 +99,8 @@ def _aligned(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split]
     return make
 
 
-def _attribute(draws: Draws) -> Attribute:
-    return SHAPE if draws.chance(_SHAPES) else COLOUR
+def _attribute(draws: Draws) -> layouts.Attribute:
+    return layouts.SHAPE if draws.chance(_SHAPES) else layouts.COLOUR
 
 
 def _layout(draws: Draws, split: Split) -> Content:
@@ -117,8 +109,16 @@ def _layout(draws: Draws, split: Split) -> Content:
 
 
 def _by_name(draws: Draws, split: Split) -> Content:
-    scene = compositions.in_rows(draws, split)
-    return Content((scene,), (layouts.by_name(scene, _attribute(draws), draws),))
+    """Half in the picture, a third seen from one thing; the rest are names alone, of things anywhere."""
+    if draws.chance(1 / 6):
+        scene = compositions.a_few_things(draws, split)
+        return Content((scene,), (layouts.names(scene, _attribute(draws), draws),))
+    where = layouts.seen_from_one if draws.chance(0.4) else layouts.by_name
+    while True:
+        scene = compositions.in_rows(draws, split)
+        turn = where(scene, _attribute(draws), draws)
+        if turn is not None:
+            return Content((scene,), (turn,))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
@@ -164,30 +164,6 @@ def _options(draws: Draws, question: Question) -> Turn:
 def _short_conversation(draws: Draws, split: Split) -> Content:
     asked = draws.one_of(_TOPICS)(draws, split)
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, draws.integer(3, _MOST_TURNS)))))
-
-
-def _by_attribute(
-    questions_of: Callable[[Scene, Draws, Naming], list[Question]],
-) -> Callable[[Draws, Split], Content]:
-    """A kind with one question, half of the time answered in a sentence; things go by shape or by colour alone."""
-
-    def make(draws: Draws, split: Split) -> Content:
-        while True:
-            scene = compositions.in_rows(draws, split)
-            questions = questions_of(scene, draws, by_one(_attribute(draws)))
-            if questions:
-                question = draws.one_of(questions)
-                return Content((scene,), (_long(question) if draws.chance(0.5) else _short(question),))
-
-    return make
-
-
-def _single(draws: Draws, split: Split) -> Content:
-    """One question; of a scene composed for one, that half of the time."""
-    asked = draws.one_of((_places, _places, _colours, _counts, _writing))(draws, split)
-    if asked.purpose is not None and draws.chance(0.5):
-        return Content((asked.scene,), (_short(asked.purpose),))
-    return Content((asked.scene,), (_short(*drawn(draws, asked.questions, 1)),))
 
 
 def _quiz(draws: Draws, split: Split) -> Content:
@@ -288,11 +264,8 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
     "SynthPlaces": _by_name,
-    "SynthWhere": _by_attribute(where_questions),
-    "SynthDirection": _by_attribute(direction_questions),
-    "ConvSingle": _single,
     "ConvQuiz": _quiz,
 }
-"""Drawn when asked for. What a fresh model learns to see and to find from; the paper's start from trained parts."""
+"""Drawn when asked for. What a fresh model learns to see and to find from; the paper's are trained already."""
 
 ALL_KINDS = KINDS | OWN_KINDS
