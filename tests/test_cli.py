@@ -69,6 +69,14 @@ def test_convert_a_released_checkpoint(reference_dir, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    "command", [["ask", "missing.png", "what?"], ["explain", "missing.png", "what?"], ["chat", "missing.png"]]
+)
+def test_a_wrong_picture_is_told_before_a_model_is_looked_for(capsys, command):
+    assert run(*command, "--model", "/missing") == 2
+    assert "cannot use missing.png as an image: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["ask", "missing.png", "what?"], "no such file"),

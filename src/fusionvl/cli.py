@@ -14,7 +14,7 @@ from pathlib import Path
 from fusionvl import __version__
 from fusionvl.ablation.commands import add_ablate_command
 from fusionvl.engine.commands import add_explain_command
-from fusionvl.engine.options import add_engine_options, engine_from, positive, quiet_transformers
+from fusionvl.engine.options import add_engine_options, check_image, engine_from, positive, quiet_transformers
 from fusionvl.eval.commands import add_eval_commands, with_action
 from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
@@ -108,6 +108,7 @@ def _no_transformers_bars() -> None:
 
 
 def _ask(options: argparse.Namespace) -> None:
+    check_image(options)
     from fusionvl.terminal import print_answer
 
     engine = engine_from(options)
@@ -118,6 +119,8 @@ def _ask(options: argparse.Namespace) -> None:
 
 
 def _chat(options: argparse.Namespace) -> None:
+    if options.image is not None:
+        check_image(options)
     from fusionvl.terminal import chat
 
     if options.url is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import conversation
+from fusionvl.processing import load_image
 
 HELP = "Commands: /image PATH (another image, new conversation), /reset (same image, new conversation), /quit"
 
@@ -30,8 +31,6 @@ def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | N
         image: Path of the first image.
     """
     _enable_line_editing()
-    if image is not None:
-        _load(image)  # a wrong path is told before the first question
     print(HELP)
     messages: list[dict[str, Any]] = []
     for line in _lines():
@@ -43,7 +42,7 @@ def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | N
         try:
             if line.startswith("/image"):
                 path = line.removeprefix("/image").strip()
-                _load(path)
+                load_image(path)
                 image = path
                 messages.clear()
                 continue
@@ -56,12 +55,6 @@ def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | N
             print(error, file=sys.stderr)
             continue
         messages = [*asked, {"role": "assistant", "content": [{"type": "text", "text": text}]}]
-
-
-def _load(path: str) -> None:
-    from fusionvl.processing import load_image
-
-    load_image(path)
 
 
 def _lines() -> Iterator[str]:

@@ -6,7 +6,7 @@ Heavy imports stand inside the functions, so that `--help` is instant.
 import argparse
 from pathlib import Path
 
-from fusionvl.engine.options import add_engine_options, engine_from
+from fusionvl.engine.options import add_engine_options, check_image, engine_from
 
 
 def add_explain_command(explain: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def _explain(options: argparse.Namespace) -> None:
         raise ValueError(f"--output must end in .png, not {output.name!r}")
     if not output.parent.is_dir():
         raise ValueError(f"There is no folder {output.parent} to write {output.name} into")
+    check_image(options)
     from fusionvl.engine.explain import explain
 
     explanation = explain(

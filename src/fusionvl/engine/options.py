@@ -32,6 +32,17 @@ def positive(text: str) -> int:
     return number
 
 
+def check_image(options: argparse.Namespace) -> None:
+    """Read the picture once: a mistake in its path is told before a model is loaded, or downloaded.
+
+    Raises:
+        ValueError: When it cannot be used; with path and reason.
+    """
+    from fusionvl.processing import load_image
+
+    load_image(options.image)
+
+
 def engine_from(options: argparse.Namespace) -> "FusionEngine":
     """Load the engine that the options of `add_engine_options` name.
 
