@@ -33,13 +33,21 @@ KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
 BATCH = 64
 READING = re.compile(r"(?:what does .+ say|what is written|read the|which text)", re.IGNORECASE)
 LISTING = re.compile(r"(?:which colors|list the|what colors)", re.IGNORECASE)
+COLOR_OF = re.compile(r"(?:what color is|.+ the color of|which color does) the (?!background)", re.IGNORECASE)
+SHAPE_OF = re.compile(r"(?:which shape is|what shape is|what is the \w+ shape)", re.IGNORECASE)
 WHERE = re.compile(r"(?:where|in which|how is)", re.IGNORECASE)
+IN_THE_PICTURE = re.compile(r"(?:where in the image|in which part|where can)", re.IGNORECASE)
+SEEN_FROM = re.compile(r"(?:where is|in which direction|how is)", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
 Belongs = Callable[[Sample], bool]
 
 
 def of_kind(kind: str) -> Belongs:
     return lambda sample: sample.details["kind"] == kind
+
+
+def closed_of(kind: str) -> Belongs:
+    return lambda sample: sample.details["kind"] == kind and sample.details["form"] == "yes/no"
 
 
 def open_of(kind: str, opening: re.Pattern[str] | None = None, *, other: bool = False) -> Belongs:
@@ -54,12 +62,14 @@ def open_of(kind: str, opening: re.Pattern[str] | None = None, *, other: bool = 
 GROUPS: dict[str, Belongs] = {
     "colour": of_kind("SynthColor"),
     "colour: all in the picture": open_of("SynthColor", LISTING),
-    "colour: of one thing": open_of("SynthColor", LISTING, other=True),
+    "colour: of a shape": open_of("SynthColor", COLOR_OF),
+    "colour: which shape has it": open_of("SynthColor", SHAPE_OF),
     "count": of_kind("SynthCount"),
     "count: but yes or no": open_of("SynthCount"),
     "spatial": of_kind("SynthSpatial"),
-    "spatial: but yes or no": open_of("SynthSpatial"),
-    "spatial: where a thing is": open_of("SynthSpatial", WHERE),
+    "spatial: yes or no": closed_of("SynthSpatial"),
+    "spatial: where in the picture": open_of("SynthSpatial", IN_THE_PICTURE),
+    "spatial: where, seen from another": open_of("SynthSpatial", SEEN_FROM),
     "spatial: which thing is there": open_of("SynthSpatial", WHERE, other=True),
     "text": of_kind("SynthText"),
     "text: to be read": open_of("SynthText", READING),

@@ -104,3 +104,10 @@ def test_latent_tokens_nobody_reads_stop_the_run(tmp_path, recipe):
     recipe.model.fusion = {"num_interaction_layers": 0}
     with pytest.raises(ValueError, match=r"Stage 1: num_latents is \[1, 4\], and the model has no interaction layers"):
         run.train(recipe, tmp_path / "out")
+
+
+def test_a_last_stage_without_the_latent_tokens_of_the_model_stops_the_run(tmp_path, recipe):
+    recipe.stages[-1].num_latents = [0]
+    with pytest.raises(ValueError, match=r"interaction layers, and the last stage .* without the latent tokens"):
+        run.train(recipe, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("stage-*"))

@@ -97,7 +97,8 @@ def _draw_panel(axes: Any, lines: list[dict[str, Any]], names: tuple[str, ...]) 
         axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1)
     for stage, border in borders.items():
         axes.axvline(border, color="0.8", linewidth=0.8)
-        axes.text(border, 1, f" stage {stage}", transform=axes.get_xaxis_transform(), va="top", color="0.4")
+        upright = {"rotation": 90, "va": "top", "fontsize": "small"}  # names of short stages must not overlap
+        axes.text(border, 0.98, f"stage {stage}", transform=axes.get_xaxis_transform(), color="0.4", **upright)
     if len(drawn) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # beside the lines, not on them
 

@@ -154,6 +154,11 @@ def _check_optimizers(stages: list[StageConfig], parallel: str) -> None:
 def _check_num_latents(
     stages: list[StageConfig], model: FusionForConditionalGeneration, processor: FusionProcessor
 ) -> None:
+    if model.config.uses_latents and processor.num_latents == 0:
+        raise ValueError(
+            "The model has interaction layers, and the last stage trains it without the latent tokens they work on: "
+            "set that stage's num_latents to what is asked with later, or model.fusion.num_interaction_layers to 0"
+        )
     for stage in stages:
         if any(stage.num_latents) and not model.config.uses_latents:
             raise ValueError(

@@ -13,6 +13,7 @@ from fusionvl.data.verification import verify_mixture
 from fusionvl.synth.scenes import scene_sample
 from fusionvl.synth.scenes.contact_sheet import contact_sheet, folder_sheet
 from fusionvl.synth.scenes.kinds import KINDS as TWELVE
+from fusionvl.synth.scenes.kinds import OWN_KINDS
 from fusionvl.synth.scenes.scene_folder import write_scenes
 
 KINDS = ("SynthCount", "ContrastShort", "TextQA")
@@ -73,12 +74,13 @@ def test_more_can_be_added(folder):
 
 
 def test_kinds_that_are_not_the_papers_are_drawn_when_asked_for(tmp_path):
-    write_scenes(tmp_path, 1, kinds=["SynthLayout", "SynthPlaces", "ConvQuiz"], size=64)
+    own = list(OWN_KINDS)
+    write_scenes(tmp_path, 1, kinds=own, size=64)
     write_scenes(tmp_path, 1, size=64)
     parts = [
         part.source.read(0, epoch=0, seed=0).source for part in open_mixture(tmp_path / "mixture.yaml", seed=0).parts
     ]
-    assert parts == [*TWELVE, "SynthLayout", "SynthPlaces", "ConvQuiz"]
+    assert parts == [*TWELVE, *own]
 
 
 def test_processes_make_no_difference(folder, tmp_path):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fusionvl.data import Turn
 from fusionvl.synth.scenes import compositions, layouts
+from fusionvl.synth.scenes.attributes import COLOUR, SHAPE, Attribute
 from fusionvl.synth.scenes.combinations import Split
 from fusionvl.synth.scenes.contrast import contrasting
 from fusionvl.synth.scenes.descriptions import REQUESTS, describe
@@ -18,7 +19,14 @@ from fusionvl.synth.scenes.questions.count import count_questions, how_many
 from fusionvl.synth.scenes.questions.notices import NOTICES
 from fusionvl.synth.scenes.questions.question import Question, drawn
 from fusionvl.synth.scenes.questions.scene import scene_questions
-from fusionvl.synth.scenes.questions.spatial import overlap_questions, spatial_questions
+from fusionvl.synth.scenes.questions.spatial import (
+    Naming,
+    by_one,
+    direction_questions,
+    overlap_questions,
+    spatial_questions,
+    where_questions,
+)
 from fusionvl.synth.scenes.questions.text import text_questions
 from fusionvl.synth.scenes.sampling import draw_background
 from fusionvl.synth.scenes.scene_graph import Picture, Scene
@@ -68,6 +76,15 @@ def _places(draws: Draws, split: Split) -> _Asked:
     return _Asked(scene, spatial_questions(scene, draws))
 
 
+def _places_by_one(draws: Draws, split: Split) -> _Asked:
+    """Things by their shape or by their colour alone: who hears of both learns which shapes are red."""
+    while True:
+        scene = compositions.in_rows(draws, split)
+        questions = spatial_questions(scene, draws, by_one(_attribute(draws)))
+        if questions:
+            return _Asked(scene, questions)
+
+
 def _landscapes(draws: Draws, split: Split) -> _Asked:
     scene = draw_scenery(draws, split)
     return _Asked(scene, scene_questions(scene, draws))
@@ -99,8 +116,8 @@ def _aligned(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split]
     return make
 
 
-def _attribute(draws: Draws) -> layouts.Attribute:
-    return layouts.SHAPE if draws.chance(_SHAPES) else layouts.COLOUR
+def _attribute(draws: Draws) -> Attribute:
+    return SHAPE if draws.chance(_SHAPES) else COLOUR
 
 
 def _layout(draws: Draws, split: Split) -> Content:
@@ -109,16 +126,8 @@ def _layout(draws: Draws, split: Split) -> Content:
 
 
 def _by_name(draws: Draws, split: Split) -> Content:
-    """Half in the picture, a third seen from one thing; the rest are names alone, of things anywhere."""
-    if draws.chance(1 / 6):
-        scene = compositions.a_few_things(draws, split)
-        return Content((scene,), (layouts.names(scene, _attribute(draws), draws),))
-    where = layouts.seen_from_one if draws.chance(0.4) else layouts.by_name
-    while True:
-        scene = compositions.in_rows(draws, split)
-        turn = where(scene, _attribute(draws), draws)
-        if turn is not None:
-            return Content((scene,), (turn,))
+    scene = compositions.in_rows(draws, split)
+    return Content((scene,), (layouts.by_name(scene, _attribute(draws), draws),))
 
 
 def _chosen(draws: Draws, asked: _Asked, count: int) -> list[Question]:
@@ -166,9 +175,25 @@ def _short_conversation(draws: Draws, split: Split) -> Content:
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, draws.integer(3, _MOST_TURNS)))))
 
 
+def _by_attribute(
+    questions_of: Callable[[Scene, Draws, Naming], list[Question]],
+) -> Callable[[Draws, Split], Content]:
+    """A kind with one question, half of the time answered in a sentence; things go by shape or by colour alone."""
+
+    def make(draws: Draws, split: Split) -> Content:
+        while True:
+            scene = compositions.in_rows(draws, split)
+            questions = questions_of(scene, draws, by_one(_attribute(draws)))
+            if questions:
+                question = draws.one_of(questions)
+                return Content((scene,), (_long(question) if draws.chance(0.5) else _short(question),))
+
+    return make
+
+
 def _quiz(draws: Draws, split: Split) -> Content:
     """Many questions about one picture, half of the time about places: little is learned from a word or two."""
-    asked = draws.one_of((_places, _places, _colours, _counts))(draws, split)
+    asked = draws.one_of((_places, _places_by_one, _colours, _counts))(draws, split)
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, _MANY_TURNS))))
 
 
@@ -264,8 +289,10 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
     "SynthPlaces": _by_name,
+    "SynthWhere": _by_attribute(where_questions),
+    "SynthDirection": _by_attribute(direction_questions),
     "ConvQuiz": _quiz,
 }
-"""Drawn when asked for. What a fresh model learns to see and to find from; the paper's are trained already."""
+"""Drawn when asked for. What a fresh model learns to see and to find from; the paper's start from trained parts."""
 
 ALL_KINDS = KINDS | OWN_KINDS

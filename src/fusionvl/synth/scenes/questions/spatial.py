@@ -1,7 +1,13 @@
-"""Questions about where things are. Only what is beyond doubt is asked, see placement.py."""
+"""Questions about where things are. Only what is beyond doubt is asked, see placement.py.
+
+Things go by as much as it takes (`the star`, or `the red star` where there are others), or by one attribute alone.
+"""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
 
+from fusionvl.synth.scenes.attributes import Attribute
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.placement import APART, direction, region
 from fusionvl.synth.scenes.questions.question import Question, phrased, yes_no
@@ -16,14 +22,68 @@ _EXTREMES: tuple[tuple[str, Callable[[Thing], float]], ...] = (
 )
 
 
-def spatial_questions(scene: Scene, draws: Draws) -> list[Question]:
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How things are called in questions and answers.
+
+    Attributes:
+        named: Those of the things that can be referred to, with the phrase that does: `the red star`.
+        answer: A thing as a short answer: `a red star`.
+        thing: A thing in a sentence: `a red star`.
+        subjects: What begins a question for a thing, as `What` in `What is at the top?`.
+        furthest: The same for a question for the thing furthest to a side.
+    """
+
+    named: Callable[[Sequence[Thing]], list[tuple[str, Thing]]]
+    answer: Callable[[Thing], str]
+    thing: Callable[[Thing], str]
+    subjects: tuple[str, ...]
+    furthest: tuple[str, ...]
+
+
+def _by_all(things: Sequence[Thing]) -> list[tuple[str, Thing]]:
+    return [(it, thing) for thing in things if (it := reference(thing, things)) is not None]
+
+
+def _a_noun(thing: Thing) -> str:
+    return a(noun_phrase(thing))
+
+
+BY_ALL = Naming(_by_all, _a_noun, _a_noun, ("What is", "Which shape is"), ("Which shape is", "What is the shape"))
+
+
+def by_one(attribute: Attribute) -> Naming:
+    """Things by their shape alone or by their colour alone, in questions and in answers."""
+    subjects = (f"What {attribute.kind} is", f"Which {attribute.kind} is")
+    return Naming(
+        named=lambda things: [(f"the {attribute.noun(attribute.of(it))}", it) for it in attribute.alone(things)],
+        answer=attribute.of,
+        thing=lambda thing: attribute.thing(attribute.of(thing)),
+        subjects=subjects,
+        furthest=subjects,
+    )
+
+
+def spatial_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
     """Questions about pairs of things, about ends of the picture, and about its nine regions."""
-    questions = relation_questions(scene.things, draws)
-    for it, thing in _named(scene.things):
+    questions = relation_questions(scene.things, draws, naming)
+    for it, thing in naming.named(scene.things):
         questions += _where(draws, scene, it, thing)
-        questions += _neighbour(draws, scene.things, it, thing)
-    questions += _extremes(draws, scene.things)
+        questions += _which_is_there(draws, scene, naming, thing)
+        questions += _neighbour(draws, scene.things, naming, it, thing)
+    questions += _extremes(draws, scene.things, naming)
     return questions
+
+
+def where_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
+    """In which of the picture's nine regions things are."""
+    return [question for it, thing in naming.named(scene.things) for question in _where(draws, scene, it, thing)]
+
+
+def direction_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
+    """In which direction one thing is from another."""
+    pairs = permutations(naming.named(scene.things), 2)
+    return [question for one, other in pairs for question in _direction(draws, one, other)]
 
 
 def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
@@ -44,23 +104,16 @@ def overlap_questions(scene: Scene, draws: Draws) -> list[Question]:
     return questions
 
 
-def relation_questions(things: Sequence[Thing], draws: Draws) -> list[Question]:
+def relation_questions(things: Sequence[Thing], draws: Draws, naming: Naming = BY_ALL) -> list[Question]:
     """Where one thing is, seen from another."""
     questions: list[Question] = []
-    for one in _named(things):
-        for other in _named(things):
-            if one[1] is not other[1]:
-                questions += _relation(draws, one, other)
-                questions += _is_it_there(draws, one, other)
+    for one, other in permutations(naming.named(things), 2):
+        questions += _direction(draws, one, other)
+        questions += _is_it_there(draws, one, other)
     return questions
 
 
-def _named(things: Sequence[Thing]) -> list[tuple[str, Thing]]:
-    """The things that can be referred to, with the phrase that does."""
-    return [(it, thing) for thing in things if (it := reference(thing, things)) is not None]
-
-
-def _relation(draws: Draws, one: tuple[str, Thing], other: tuple[str, Thing]) -> list[Question]:
+def _direction(draws: Draws, one: tuple[str, Thing], other: tuple[str, Thing]) -> list[Question]:
     where = direction((one[1].x, one[1].y), (other[1].x, other[1].y))
     if where is None:
         return []
@@ -93,19 +146,19 @@ def _where(draws: Draws, scene: Scene, it: str, thing: Thing) -> list[Question]:
     forms = ("Where in the image is {it}?", "In which part of the image is {it}?", "Where can {it} be found?")
     wrong = tuple(REGIONS[name] for name in draws.some_of([name for name in REGIONS if name != where], 3))
     full = sentence(f"{it} is {REGIONS[where]} of the image")
-    questions = [Question("spatial", phrased(draws, forms, it=it), REGIONS[where], full, wrong)]
-    alone = [other for other in scene.things if region((other.x, other.y), scene.frame) in (where, None)] == [thing]
-    if alone:
-        what = noun_phrase(thing)
-        others = tuple(a(noun_phrase(o)) for o in scene.things if noun_phrase(o) != what)[:3]
-        text = phrased(draws, ("What is {where} of the image?", "Which shape is {where} of the image?"),
-                       where=REGIONS[where])  # fmt: skip
-        full = f"There is {a(what)} {REGIONS[where]} of the image."
-        questions.append(Question("spatial", text, a(what), full, others))
-    return questions
+    return [Question("spatial", phrased(draws, forms, it=it), REGIONS[where], full, wrong)]
 
 
-def _neighbour(draws: Draws, things: Sequence[Thing], it: str, thing: Thing) -> list[Question]:
+def _which_is_there(draws: Draws, scene: Scene, naming: Naming, thing: Thing) -> list[Question]:
+    where = region((thing.x, thing.y), scene.frame)
+    if where is None or [it for it in scene.things if region((it.x, it.y), scene.frame) in (where, None)] != [thing]:
+        return []
+    text = f"{draws.one_of(naming.subjects)} {REGIONS[where]} of the image?"
+    full = f"There is {naming.thing(thing)} {REGIONS[where]} of the image."
+    return [_which(naming, text, thing, full, scene.things)]
+
+
+def _neighbour(draws: Draws, things: Sequence[Thing], naming: Naming, it: str, thing: Thing) -> list[Question]:
     questions = []
     for where in OPPOSITES:
         seen = [other for other in things if direction((other.x, other.y), (thing.x, thing.y)) == where]
@@ -115,23 +168,26 @@ def _neighbour(draws: Draws, things: Sequence[Thing], it: str, thing: Thing) -> 
         ]  # fmt: skip
         if len(seen) != 1 or doubtful:
             continue
-        what = noun_phrase(seen[0])
-        where_text = DIRECTIONS[where]
-        text = phrased(draws, ("What is directly {w} {it}?", "Which shape is directly {w} {it}?"), w=where_text, it=it)
-        wrong = tuple(dict.fromkeys(a(noun_phrase(o)) for o in things if o is not thing and noun_phrase(o) != what))
-        full = f"{a(what).capitalize()} is directly {where_text} {it}."
-        questions.append(Question("spatial", text, a(what), full, wrong[:3]))
+        text = f"{draws.one_of(naming.subjects)} directly {DIRECTIONS[where]} {it}?"
+        full = sentence(f"{naming.thing(seen[0])} is directly {DIRECTIONS[where]} {it}")
+        questions.append(_which(naming, text, seen[0], full, [other for other in things if other is not thing]))
     return questions
 
 
-def _extremes(draws: Draws, things: Sequence[Thing]) -> list[Question]:
+def _extremes(draws: Draws, things: Sequence[Thing], naming: Naming) -> list[Question]:
     questions = []
     for words, key in _EXTREMES:
         ranked = sorted(things, key=key)
         if len(ranked) < 2 or key(ranked[1]) - key(ranked[0]) < APART:
             continue
-        what = noun_phrase(ranked[0])
-        wrong = tuple(dict.fromkeys(a(noun_phrase(o)) for o in ranked[1:] if noun_phrase(o) != what))[:3]
-        text = phrased(draws, ("Which shape is {w}?", "What is the shape {w}?"), w=words)
-        questions.append(Question("spatial", text, a(what), f"The shape {words} is {a(what)}.", wrong))
+        text = f"{draws.one_of(naming.furthest)} {words}?"
+        full = f"The shape {words} is {naming.thing(ranked[0])}."
+        questions.append(_which(naming, text, ranked[0], full, ranked))
     return questions
+
+
+def _which(naming: Naming, text: str, thing: Thing, full: str, things: Sequence[Thing]) -> Question:
+    """A question for a thing; wrong answers are other things of the picture."""
+    right = naming.answer(thing)
+    wrong = tuple(dict.fromkeys(answer for other in things if (answer := naming.answer(other)) != right))
+    return Question("spatial", text, right, full, wrong[:3])
