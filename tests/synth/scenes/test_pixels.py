@@ -200,6 +200,29 @@ def test_questions_by_one_attribute_are_answered_as_the_pixels_say_and_half_of_t
     assert min(short[True], short[False]) > 20, short
 
 
+OF_ONE = re.compile(
+    rf"(?:What|Which) (?P<kind>kind of shape|color) is "
+    rf"(?:{WHERE} of the image|directly (?P<side>.+?)(?: of)? the (?P<name>\w+)(?: shape)?)\?"
+)
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_a_quiz_asks_for_one_attribute_of_what_the_pixels_show_in_a_place(split):
+    asked = Counter()
+    for number in range(150):
+        sample = scene_sample("ConvQuiz", number, split=split)
+        for turn in sample.turns:
+            match = OF_ONE.match(turn.question)
+            if match is None:
+                continue
+            places = seen_places(sample)
+            here = [place_of(match["name"], places)] if match["side"] else []
+            fits = [thing for thing, place in places if told(place, *here) == (match["side"] or match["place"])]
+            assert [getattr(thing, LISTED[match["kind"].split()[-1]][0]) for thing in fits] == [turn.answer], sample.id
+            asked[match["kind"], bool(here)] += 1
+    assert len(asked) == 4, asked
+
+
 def seen_places(sample):
     """Each thing with the centre of its patch."""
     (scene,) = sample.picture
