@@ -35,9 +35,9 @@ READING = re.compile(r"(?:what does .+ say|what is written|read the|which text)"
 LISTING = re.compile(r"(?:which colors|list the|what colors)", re.IGNORECASE)
 COLOR_OF = re.compile(r"(?:what color is|.+ the color of|which color does) the (?!background)", re.IGNORECASE)
 SHAPE_OF = re.compile(r"(?:which shape is|what shape is|what is the \w+ shape)", re.IGNORECASE)
-WHERE = re.compile(r"(?:where|in which|how is)", re.IGNORECASE)
 IN_THE_PICTURE = re.compile(r"(?:where in the image|in which part|where can)", re.IGNORECASE)
 SEEN_FROM = re.compile(r"(?:where is|in which direction|how is)", re.IGNORECASE)
+WHERE = re.compile(f"{IN_THE_PICTURE.pattern}|{SEEN_FROM.pattern}", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
 Belongs = Callable[[Sample], bool]
 

@@ -200,27 +200,49 @@ def test_questions_by_one_attribute_are_answered_as_the_pixels_say_and_half_of_t
     assert min(short[True], short[False]) > 20, short
 
 
-OF_ONE = re.compile(
-    rf"(?:What|Which) (?P<kind>kind of shape|color) is "
-    rf"(?:{WHERE} of the image|directly (?P<side>.+?)(?: of)? the (?P<name>\w+)(?: shape)?)\?"
-)
+WORD = r"(?:What|Which) (kind of shape|color) is"  # `Which shape is` asks for both, as `a red star`
+SIDE = r"(above|below|to the left|to the right)(?: of)?"
+QUIZ = {
+    "there": re.compile(rf"{WORD} {WHERE} of the image\?"),
+    "next to": re.compile(rf"{WORD} directly {SIDE} {NAME}\?"),
+    "furthest": re.compile(rf"{WORD} (furthest to the left|furthest to the right|highest up|lowest down)\?"),
+    "is it": re.compile(rf"Is {NAME} {SIDE} {NAME}\?"),
+}
+FURTHEST = {
+    "furthest to the left": lambda x, y: x, "furthest to the right": lambda x, y: -x,
+    "highest up": lambda x, y: y, "lowest down": lambda x, y: -y,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("split", ["train", "held-out"])
-def test_a_quiz_asks_for_one_attribute_of_what_the_pixels_show_in_a_place(split):
+def test_a_quiz_that_names_one_attribute_is_answered_by_it_and_as_the_pixels_say(split):
     asked = Counter()
     for number in range(150):
         sample = scene_sample("ConvQuiz", number, split=split)
         for turn in sample.turns:
-            match = OF_ONE.match(turn.question)
-            if match is None:
-                continue
-            places = seen_places(sample)
-            here = [place_of(match["name"], places)] if match["side"] else []
-            fits = [thing for thing, place in places if told(place, *here) == (match["side"] or match["place"])]
-            assert [getattr(thing, LISTED[match["kind"].split()[-1]][0]) for thing in fits] == [turn.answer], sample.id
-            asked[match["kind"], bool(here)] += 1
-    assert len(asked) == 4, asked
+            question = turn.question.split("\n")[0]
+            form, match = next(
+                ((f, m) for f, pattern in QUIZ.items() if (m := pattern.fullmatch(question))), ("", None)
+            )
+            if match:
+                assert turn.answer == quiz_answer(form, match, seen_places(sample)), (sample.id, question)
+                asked[form] += 1
+    assert set(asked) == set(QUIZ), asked
+    assert min(asked.values()) > 10, asked
+
+
+def quiz_answer(form, match, places):
+    """What the places of the patches say."""
+    if form == "is it":
+        return "yes" if match[2] in told(place_of(match[1], places), place_of(match[3], places)) else "no"
+    if form == "furthest":
+        thing = min(places, key=lambda it: FURTHEST[match[2]](*it[1]))[0]
+    elif form == "there":
+        (thing,) = [thing for thing, place in places if told(place) == match["place"]]
+    else:
+        here = place_of(match[3], places)
+        (thing,) = [thing for thing, place in places if told(place, here) == match[2]]
+    return getattr(thing, LISTED[match[1].split()[-1]][0])
 
 
 def seen_places(sample):

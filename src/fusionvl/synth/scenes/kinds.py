@@ -76,13 +76,19 @@ def _places(draws: Draws, split: Split) -> _Asked:
     return _Asked(scene, spatial_questions(scene, draws))
 
 
-def _places_by_one(draws: Draws, split: Split) -> _Asked:
+def _by_one_attribute(
+    questions_of: Callable[[Scene, Draws, Naming], list[Question]],
+) -> Callable[[Draws, Split], _Asked]:
     """Things by their shape or by their colour alone: who hears of both learns which shapes are red."""
-    while True:
-        scene = compositions.in_rows(draws, split)
-        questions = spatial_questions(scene, draws, by_one(_attribute(draws)))
-        if questions:
-            return _Asked(scene, questions)
+
+    def ask(draws: Draws, split: Split) -> _Asked:
+        while True:
+            scene = compositions.in_rows(draws, split)
+            questions = questions_of(scene, draws, by_one(_attribute(draws)))
+            if questions:
+                return _Asked(scene, questions)
+
+    return ask
 
 
 def _landscapes(draws: Draws, split: Split) -> _Asked:
@@ -175,25 +181,20 @@ def _short_conversation(draws: Draws, split: Split) -> Content:
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, draws.integer(3, _MOST_TURNS)))))
 
 
-def _by_attribute(
-    questions_of: Callable[[Scene, Draws, Naming], list[Question]],
-) -> Callable[[Draws, Split], Content]:
-    """A kind with one question, half of the time answered in a sentence; things go by shape or by colour alone."""
+def _asked_once(topic: Callable[[Draws, Split], _Asked]) -> Callable[[Draws, Split], Content]:
+    """A kind with one question, half of the time answered in a sentence."""
 
     def make(draws: Draws, split: Split) -> Content:
-        while True:
-            scene = compositions.in_rows(draws, split)
-            questions = questions_of(scene, draws, by_one(_attribute(draws)))
-            if questions:
-                question = draws.one_of(questions)
-                return Content((scene,), (_long(question) if draws.chance(0.5) else _short(question),))
+        asked = topic(draws, split)
+        question = draws.one_of(asked.questions)
+        return Content((asked.scene,), (_long(question) if draws.chance(0.5) else _short(question),))
 
     return make
 
 
 def _quiz(draws: Draws, split: Split) -> Content:
     """Many questions about one picture, half of the time about places: little is learned from a word or two."""
-    asked = draws.one_of((_places, _places_by_one, _colours, _counts))(draws, split)
+    asked = draws.one_of((_places, _by_one_attribute(spatial_questions), _colours, _counts))(draws, split)
     return Content((asked.scene,), tuple(map(_short, _chosen(draws, asked, _MANY_TURNS))))
 
 
@@ -289,8 +290,8 @@ KINDS: dict[str, Callable[[Draws, Split], Content]] = {
 OWN_KINDS: dict[str, Callable[[Draws, Split], Content]] = {
     "SynthLayout": _layout,
     "SynthPlaces": _by_name,
-    "SynthWhere": _by_attribute(where_questions),
-    "SynthDirection": _by_attribute(direction_questions),
+    "SynthWhere": _asked_once(_by_one_attribute(where_questions)),
+    "SynthDirection": _asked_once(_by_one_attribute(direction_questions)),
     "ConvQuiz": _quiz,
 }
 """Drawn when asked for. What a fresh model learns to see and to find from; the paper's start from trained parts."""
