@@ -1,7 +1,14 @@
-"""Parity with what the released code computed (../shared/reference), within the bars of the design page."""
+"""Parity with what the released code computed (tests/reference), within the bars of the design page."""
 
+import hashlib
+import json
+import math
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from fusionvl.model import FusionForConditionalGeneration
@@ -14,6 +21,7 @@ CASES = {
     "three_turns.latent16": 16,
     "padded_batch.latent4": 4,
 }
+FEATURES = ("guided_features", "patch_embeddings", "reconstructed_patches", "global_features")
 LOGITS_BAR, LOSS_BAR, FEATURES_BAR = 2e-4, 1e-5, 5e-5
 IMAGE_MARKER, LATENT_MARKER, QUESTION_END_LABEL = -200, -300, -400
 PADDING = 3
@@ -21,9 +29,12 @@ PADDING = 3
 
 class Golden:
     def __init__(self, folder, name):
-        self.tensors = load_file(folder / "golden" / f"{name}.safetensors")
+        path = folder / "golden" / f"{name}.safetensors"
+        self.tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            self.full_set = json.loads(file.metadata()["full_set"])
         self.model = FusionForConditionalGeneration.from_pretrained(folder / "checkpoints" / name).eval()
-        self.pixels = self.tensors["pixel_values_uint8"].float() / 127.5 - 1
+        self.pixels = read_pixels(folder / "golden", self.full_set["pixel_values_uint8"]).float() / 127.5 - 1
 
     def case(self, name):
         return {key[len(name) + 1 :]: value for key, value in self.tensors.items() if key.startswith(f"{name}.")}
@@ -33,6 +44,15 @@ class Golden:
         images = self.pixels[: case["input_ids"].shape[0]]
         layout = expand(self.model.config, case, CASES[name], side)
         return {**layout, "pixel_values": images, "guide_input_ids": case["instructs"]}
+
+
+def read_pixels(folder, full):
+    """The views that the released code saw, or no comparison at all."""
+    count, views, channels, height, width = full["shape"]
+    pictures = np.stack([np.array(Image.open(folder / f"views_{index}.png")) for index in range(count)])
+    pixels = pictures.reshape(count, views, height, width, channels).transpose(0, 1, 4, 2, 3)
+    assert hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest() == full["sha256"]
+    return torch.from_numpy(pixels)
 
 
 def expand(config, case, num_latents, side="right"):
@@ -72,18 +92,57 @@ def golden(request, reference_dir):
     return Golden(reference_dir, request.param)
 
 
+def largest_difference(golden, name, logits, attention_mask):
+    """Over the positions that are kept; they count real tokens, so they are the same on either side of the padding."""
+    case = golden.case(name)
+    assert list(logits.shape) == golden.full_set[f"{name}.logits"]["shape"]
+    rows = [row[real] for row, real in zip(logits, attention_mask.bool(), strict=True)]
+    computed = torch.stack([rows[row][position] for row, position in case["logits_positions"].tolist()])
+    assert computed.shape == case["logits"].shape
+    return (computed - case["logits"]).abs().max().item()
+
+
 def logits_error(golden, name, side="right"):
-    """Largest difference at real positions, and that of the loss."""
-    case, inputs = golden.case(name), golden.inputs(name, side)
+    """Largest difference at the positions that are kept, and that of the loss."""
+    inputs = golden.inputs(name, side)
     with torch.no_grad():
         output = golden.model(**inputs, output_logits=True)
-    if side == "right":
-        expected = case["logits"][inputs["attention_mask"].bool()]
-    else:
-        right = golden.inputs(name)["attention_mask"].bool()
-        expected = torch.cat([row[real] for row, real in zip(case["logits"], right, strict=True)])
-    error = (output.logits[inputs["attention_mask"].bool()] - expected).abs().max().item()
-    return error, abs(output.loss.item() - case["loss"].item())
+    error = largest_difference(golden, name, output.logits, inputs["attention_mask"])
+    return error, abs(output.loss.item() - golden.case(name)["loss"].item())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kept_logits_are_those_that_matter(golden, name):
+    case, inputs = golden.case(name), golden.inputs(name)
+    kept = torch.zeros(inputs["input_ids"].shape, dtype=torch.bool)
+    kept[tuple(case["logits_positions"].T)] = True
+    real = inputs["attention_mask"].bool()
+    answers, latents = inputs["labels"] != -100, inputs["mm_token_type_ids"] == 2
+    assert len(case["logits"]) == len(case["logits_positions"]) == kept.sum()
+    assert answers.any(dim=1).all()
+    assert latents.sum(dim=1).min() >= CASES[name]
+    assert kept[answers].all()
+    assert kept[answers.roll(-1, dims=1)].all(), "the answers are predicted there"
+    assert kept[latents].all()
+    assert kept[:, ::8].equal(real[:, ::8])
+    assert not kept[~real].any()
+
+
+def test_kept_features_are_of_every_row_and_column_and_of_the_whole_guide(golden):
+    case, grid = golden.case("encoder"), math.isqrt(golden.model.config.num_image_tokens)
+    assert grid**2 == golden.model.config.num_image_tokens
+    for name in FEATURES:
+        positions = case[f"{name}_positions"]
+        side = 2 * grid if name == "global_features" else grid
+        patches = positions[positions < side**2]
+        assert set((patches // side).tolist()) == set((patches % side).tolist()) == set(range(side))
+    guide = set(range(grid**2, grid**2 + case["instructs"].shape[1]))
+    assert guide
+    assert guide <= set(case["guided_features_positions"].tolist())
+
+
+def test_the_reference_stays_small(reference_dir):
+    assert sum(path.stat().st_size for path in reference_dir.rglob("*") if path.is_file()) < 20e6
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -107,9 +166,9 @@ def test_guide_padding_of_any_length_changes_no_logit(golden):
     mask = torch.nn.functional.pad(torch.ones_like(guide), (0, 7))
     with torch.no_grad():
         output = golden.model(**inputs | {"guide_input_ids": padded}, guide_attention_mask=mask, output_logits=True)
-    case = golden.case("one_turn.latent4")
-    assert (output.logits - case["logits"]).abs().max() <= LOGITS_BAR
-    assert abs(output.loss - case["loss"]) <= LOSS_BAR
+    error = largest_difference(golden, "one_turn.latent4", output.logits, inputs["attention_mask"])
+    assert error <= LOGITS_BAR
+    assert abs(output.loss - golden.case("one_turn.latent4")["loss"]) <= LOSS_BAR
 
 
 def test_encoder(golden):
@@ -124,10 +183,13 @@ def test_encoder(golden):
         "reconstructed_patches": reconstructed,
         "global_features": images.global_map.flatten(1, 2),
     }
-    assert expected["guided_features"].shape[1] == patches + expected["instructs"].shape[1]
+    assert computed.keys() == set(FEATURES)
+    assert computed["guided_features"].shape[1] == patches + expected["instructs"].shape[1]
     for name, features in computed.items():
-        assert features.shape == expected[name].shape, name
-        assert (features - expected[name]).abs().max() <= FEATURES_BAR, name
+        assert list(features.shape) == golden.full_set[f"encoder.{name}"]["shape"], name
+        kept = features[:, expected[f"{name}_positions"]]
+        assert kept.shape == expected[name].shape, name
+        assert (kept - expected[name]).abs().max() <= FEATURES_BAR, name
 
 
 @pytest.mark.parametrize("name", ["generate_one_turn", "generate_two_turns"])

@@ -96,6 +96,21 @@ def reference_conversation(messages: list[dict[str, str]], image: Any) -> list[d
     return converted
 
 
+def expand_markers(ids, values, processor):
+    """Released markers -> our placeholders; `values` is carried along. The first marker is the image's."""
+    expanded_ids, expanded_values, image_seen = [], [], False
+    for token, value in zip(ids, values, strict=True):
+        if token in (-200, -300):
+            image, count = not image_seen, 4 if image_seen else 27 * 27
+            image_seen = True
+            token = processor.image_token_id if image else processor.latent_token_id
+        else:
+            count = 1
+        expanded_ids += [token] * count
+        expanded_values += [value] * count
+    return expanded_ids, expanded_values
+
+
 def _byte_characters() -> dict[int, str]:
     """The byte <-> character table of byte-level BPE."""
     kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]

@@ -4,29 +4,14 @@ import pytest
 
 from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
 
-from .conftest import reference_conversation
+from .conftest import expand_markers, reference_conversation
 
-IMAGE_MARKER, LATENT_MARKER, IGNORED, QUESTION_END = -200, -300, -100, -400
+LATENT_MARKER, IGNORED, QUESTION_END = -300, -100, -400
 
 
 @pytest.fixture(scope="module")
 def processor(llama_tokenizer):
     return FusionProcessor(FusionImageProcessorPil(), llama_tokenizer, chat_template="llama_3", num_latents=4)
-
-
-def expand(ids, values, processor):
-    """Released markers -> our placeholders; `values` is carried along. The first marker is the image's."""
-    expanded_ids, expanded_values, image_seen = [], [], False
-    for token, value in zip(ids, values, strict=True):
-        if token in (IMAGE_MARKER, LATENT_MARKER):
-            image, count = not image_seen, 4 if image_seen else 27 * 27
-            image_seen = True
-            token = processor.image_token_id if image else processor.latent_token_id
-        else:
-            count = 1
-        expanded_ids += [token] * count
-        expanded_values += [value] * count
-    return expanded_ids, expanded_values
 
 
 def test_vision_marks_have_the_released_ids(processor):
@@ -41,7 +26,7 @@ def test_ids_labels_and_guide_equal_the_released_ones(processor, prompts, pictur
     batch = processor.apply_chat_template(
         messages, tokenize=True, return_dict=True, processor_kwargs={"return_labels": True}
     )
-    ids, labels = expand(expected["input_ids"], expected["labels"], processor)
+    ids, labels = expand_markers(expected["input_ids"], expected["labels"], processor)
     assert batch["input_ids"][0].tolist() == ids
     assert batch["labels"][0].tolist() == [IGNORED if label == QUESTION_END else label for label in labels]
     ends = [index for index, label in enumerate(labels) if label == QUESTION_END]

@@ -194,8 +194,7 @@ def test_image_token_grid(picture):
     processor = make_processor(image_token_grid=2)
     batch = encode(processor, conversation(*ONE, image=picture), prompt=True)
     assert (batch["mm_token_type_ids"] == 1).sum() == 4
-    assert processor.replace_image_token({}, 0) == "<image>" * 4
-    assert processor._get_num_multimodal_tokens([[10, 20], [5, 5]]).num_image_tokens == [4, 4]
+    assert processor.num_image_tokens == 4
 
 
 def test_tile_tokens(tmp_path, picture):
@@ -465,6 +464,27 @@ def test_messages_are_left_alone(processor, picture):
     before = [dict(message) for message in messages]
     encode(processor, messages, prompt=True)
     assert messages == before
+
+
+def test_arguments_nobody_knows_are_refused(processor):
+    with pytest.raises(ValueError, match="does not know the argument num_latent"):
+        processor(text="x", num_latent=4)
+    with pytest.raises(ValueError, match="neither FusionProcessor nor its chat template knows num_latent"):
+        processor.apply_chat_template(conversation(*ONE), num_latent=4)
+
+
+def test_arguments_in_groups(processor, picture):
+    """As transformers' pipelines write them."""
+    messages = conversation(*ONE, image=picture)
+    grouped = encode(processor, messages, prompt=True, text_kwargs={"padding": "max_length", "max_length": 90})
+    assert_equal(grouped, encode(processor, messages, prompt=True, padding="max_length", max_length=90))
+    assert grouped["input_ids"].shape == (1, 90)
+
+
+@pytest.mark.parametrize("bad", [None, [], ["text"], [["text"]]])
+def test_what_is_no_conversation(processor, bad):
+    with pytest.raises(ValueError, match=r"there is no conversation|a message is a mapping"):
+        processor.apply_chat_template(bad)
 
 
 def test_prefilled_answer(processor, picture):

@@ -6,41 +6,22 @@ decoder config, `mm_*` keys, and the parameter names of a LLaVA fork. Models are
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from safetensors import safe_open
 from transformers import CONFIG_MAPPING, PreTrainedConfig, SiglipVisionConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from fusionvl.model.configuration import FusionConfig
+from fusionvl.processing.released import (
+    FAMILIES,
+    HUB_ARGUMENTS,
+    TOWERS,
+    UNKNOWN_TOWER_IMAGE_SIZE,
+    end_of_turn_id,
+    known_tower,
+)
 
-DECODER_OF_RELEASED_TYPE = {
-    "fusion_llama": "llama",
-    "fusion_phi": "phi3",
-    "fusion_qwen": "qwen2",
-    "fusion_mistral": "mistral",
-}
-
-# A released config only names its tower (reference, section 1); these need no download.
-KNOWN_TOWERS: dict[str, dict[str, int]] = {
-    "siglip-so400m-patch14-384": {
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "image_size": 384,
-        "patch_size": 14,
-    },
-    "siglip2-giant-opt-patch16-384": {
-        "hidden_size": 1536,
-        "intermediate_size": 6144,
-        "num_hidden_layers": 40,
-        "num_attention_heads": 16,
-        "image_size": 384,
-        "patch_size": 16,
-    },
-}
-UNKNOWN_TOWER_IMAGE_SIZE = 384
 UNKNOWN_TOWER_HEAD_WIDTH = 16
 
 _TOWER = r"^model\.vision_tower\.vision_tower\.vision_model\."
@@ -78,7 +59,7 @@ _NOT_DECODER_KEYS = re.compile(
 
 def is_released(config: dict[str, Any]) -> bool:
     """Whether a raw config dict is in the released layout."""
-    return config.get("model_type") in DECODER_OF_RELEASED_TYPE
+    return config.get("model_type") in FAMILIES
 
 
 def convert_config(
@@ -88,13 +69,13 @@ def convert_config(
 
     Args:
         released: The released `config.json` as a dict.
-        folder: Where the checkpoint lies; needed for a vision tower that is not in `KNOWN_TOWERS`.
+        folder: Where the checkpoint lies; needed for a vision tower that is not in `TOWERS`.
         vision_heads: Attention heads of an unknown tower.
 
     Raises:
         ValueError: For an unknown tower without a local checkpoint to read its geometry from.
     """
-    decoder_type = DECODER_OF_RELEASED_TYPE[released["model_type"]]
+    decoder_type = FAMILIES[released["model_type"]].decoder_type
     decoder = {key: value for key, value in released.items() if not _NOT_DECODER_KEYS.match(key)}
     dtype = decoder.pop("torch_dtype", None) or decoder.pop("dtype", None)
     text_config = CONFIG_MAPPING[decoder_type](**decoder, dtype=dtype)
@@ -115,11 +96,11 @@ def convert_config(
 def _vision_config(
     tower: str, folder: str | Path | None, vision_heads: int | None, dtype: str | None
 ) -> SiglipVisionConfig:
-    geometry = KNOWN_TOWERS.get(tower.rstrip("/").rsplit("/", 1)[-1])
+    geometry = known_tower(tower)
     if geometry is None:
         if folder is None or not Path(folder).is_dir():
             raise ValueError(
-                f"Unknown vision tower {tower!r} (known: {sorted(KNOWN_TOWERS)}): its geometry is read from the "
+                f"Unknown vision tower {tower!r} (known: {sorted(TOWERS)}): its geometry is read from the "
                 f"checkpoint's tensors, so pass the checkpoint as a local folder"
             )
         geometry = _geometry_from_tensors(Path(folder), vision_heads)
@@ -160,17 +141,12 @@ class ReleasedFusionConfig(PreTrainedConfig):
 
 
 RELEASED_CONFIG_CLASSES: list[type[ReleasedFusionConfig]] = [
-    type(f"Released_{model_type}", (ReleasedFusionConfig,), {"model_type": model_type})
-    for model_type in DECODER_OF_RELEASED_TYPE
+    type(f"Released_{model_type}", (ReleasedFusionConfig,), {"model_type": model_type}) for model_type in FAMILIES
 ]
 
 
 class ReleasedLoadingMixin:
     """`from_pretrained` that reads both layouts, refuses pickles and tolerates no missing or unexpected key."""
-
-    HUB_ARGUMENTS: ClassVar[tuple[str, ...]] = (
-        "cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder",
-    )  # fmt: skip
 
     @classmethod
     def from_pretrained(
@@ -197,7 +173,7 @@ class ReleasedLoadingMixin:
         """
         source = str(pretrained_model_name_or_path)
         refuse_pickle(Path(source))
-        hub = {name: kwargs[name] for name in cls.HUB_ARGUMENTS if name in kwargs}
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         raw_config, _ = PreTrainedConfig.get_config_dict(source, **hub)
         if is_released(raw_config):
             config = config if config is not None else convert_config(raw_config, source, vision_heads)
@@ -208,7 +184,16 @@ class ReleasedLoadingMixin:
         _require_all_keys(source, model, info)
         if is_released(raw_config):
             model._weight_conversions = None  # transformers would undo the renaming on saving: we save in our layout
+            if model.can_generate():
+                _end_at_turns(model, end_of_turn_id(source, raw_config["model_type"], hub))
         return (model, info) if output_loading_info else model
+
+
+def _end_at_turns(model: PreTrainedModel, end_of_turn: int | None) -> None:
+    """Let generation end at the end of a turn, beside the ends that the checkpoint lists."""
+    listed = model.generation_config.eos_token_id
+    ends = {end_of_turn, *(listed if isinstance(listed, list) else [listed])} - {None}
+    model.generation_config.eos_token_id = sorted(ends) or None
 
 
 def refuse_pickle(folder: Path) -> None:

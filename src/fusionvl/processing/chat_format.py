@@ -6,7 +6,7 @@ Does not know token ids, images or tensors.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -18,7 +18,7 @@ VISION_START = "<vision_start>"
 VISION_END = "<vision_end>"
 TEMPLATE_NAMES = ("llama_3", "phi_3", "chatml")
 
-# transformers puts these around control tokens that a user wrote (see `mark_control_tokens`).
+# Private characters around control tokens that a user wrote (see `mark_control_tokens`).
 MARK_START = "\U000f0000"
 MARK_END = "\U000f0001"
 MARKED = re.compile(f"{MARK_START}(.*?){MARK_END}", re.DOTALL)
@@ -116,6 +116,33 @@ class ChatFormat:
         closing = visible.find(self.answer_end, answer_start, limit)
         answer_end = closing + len(self.answer_end) if closing != -1 else limit
         return Turn(start, markup_end, question_end, answer_start, answer_end)
+
+
+def mark_control_tokens(messages: list[dict[str, Any]], control_tokens: Sequence[str]) -> list[dict[str, Any]]:
+    """Copies of the messages in which every control token stands between marks: it is the user's text, no control.
+
+    Marks that a user wrote are taken out first, so that none can be forged.
+
+    Args:
+        messages: Of one conversation.
+        control_tokens: What only the template may write.
+    """
+    longest_first = sorted(control_tokens, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def marked(text: str) -> str:
+        return pattern.sub(lambda match: f"{MARK_START}{match[0]}{MARK_END}", unmarked(text))
+
+    def marked_part(part: Mapping[str, Any]) -> dict[str, Any]:
+        return {**part, "text": marked(part["text"])} if part["type"] == "text" else dict(part)
+
+    copies = []
+    for message in messages:
+        content = message["content"]
+        copies.append(
+            {**message, "content": marked(content) if isinstance(content, str) else [*map(marked_part, content)]}
+        )
+    return copies
 
 
 def hide_marked(text: str) -> str:

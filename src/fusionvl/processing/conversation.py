@@ -7,6 +7,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Message = Mapping[str, Any]
+IMAGE_KEYS = ("image", "url", "path", "base64")  # where an image part may hold its image
+
+
+def as_conversations(given: Any) -> tuple[list[list[dict[str, Any]]], bool]:
+    """One conversation, or several, as a list of conversations, and whether it was several.
+
+    Messages are copied without their empty fields; OpenAI's `image_url` parts become image parts.
+
+    Raises:
+        ValueError: There is no conversation, or a message is no mapping.
+    """
+    if not given:
+        raise ValueError("there is no conversation: pass a list of messages, or a list of such lists")
+    is_batch = isinstance(given, (list, tuple)) and isinstance(given[0], (list, tuple))
+    return [[_copied(message) for message in messages] for messages in (given if is_batch else [given])], is_batch
+
+
+def images_of(messages: Sequence[Message]) -> list[Any]:
+    """What the image parts of a conversation hold, in their order."""
+    parts = [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
+    images = [part for part in parts if part["type"] == "image"]
+    return [part[key] for part in images for key in IMAGE_KEYS if part.get(key) is not None]
+
+
+def _copied(message: Any) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise ValueError(f"a message is a mapping with role and content, got {message!r}")
+    copy = {name: value for name, value in message.items() if value is not None}
+    if isinstance(copy.get("content"), (list, tuple)):
+        copy["content"] = [_image_part(part) for part in copy["content"]]
+    return copy
+
+
+def _image_part(part: Any) -> Any:
+    if not isinstance(part, Mapping) or part.get("type") != "image_url" or "image_url" not in part:
+        return part
+    address = part["image_url"]
+    return {"type": "image", "url": address.get("url", "") if isinstance(address, Mapping) else address}
 
 
 def validate_conversation(messages: Sequence[Message]) -> None:

@@ -10,14 +10,15 @@ Does not know the model, files of datasets or how batches are drawn.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase
-from transformers.processing_utils import MultiModalData, ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ImagesKwargs, ProcessorMixin, TextKwargs
 from transformers.tokenization_utils_base import AddedToken
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from fusionvl.processing.batching import PaddingSide, batch_guides, batch_rows
 from fusionvl.processing.chat_format import (
@@ -26,27 +27,19 @@ from fusionvl.processing.chat_format import (
     ChatFormat,
     learn_chat_format,
     load_chat_template,
+    mark_control_tokens,
     unmarked,
 )
-from fusionvl.processing.conversation import validate_conversation
+from fusionvl.processing.conversation import as_conversations, images_of, validate_conversation
 from fusionvl.processing.image_processing import VIEWS_PER_IMAGE, FusionImageProcessorPil, ImageLike
 from fusionvl.processing.released import released_parts
-from fusionvl.processing.row_encoding import (
-    EncodedRow,
-    Expansion,
-    drop_last_turn,
-    encode_as_text,
-    encode_row,
-    special_prefix,
-)
+from fusionvl.processing.row_encoding import EncodedRow, Expansion, drop_last_turn, encode_row
+from fusionvl.processing.text_encoding import TextEncoder
 
-
-class FusionProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
-    """Arguments of one call beyond those every processor has."""
-
-    num_latents: int
-    return_labels: bool
-    return_assistant_tokens_mask: bool
+# Arguments of one call. Those that every processor of transformers takes are accepted, used or not.
+_OWN_OPTIONS = frozenset({"num_latents", "return_labels", "return_assistant_tokens_mask"})
+_CALL_OPTIONS = _OWN_OPTIONS | TextKwargs.__annotations__.keys() | ImagesKwargs.__annotations__.keys()
+_GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs")  # transformers' way of naming whom an argument is for
 
 
 class FusionProcessor(ProcessorMixin):
@@ -61,6 +54,8 @@ class FusionProcessor(ProcessorMixin):
         num_latents: latent tokens of each question, a perfect square; 0 leaves their markup out.
         image_token_grid: side of the grid of image tokens if not the patch grid (FUSION-L: 16).
         tile_tokens: whether the patches of the tiles are image tokens, too (LLaVA-NeXT's way).
+        leading_space: whether every text begins with a space of its own, as released SentencePiece models expect
+            (`TextEncoder`).
         patch_size: side of a patch of the vision encoder in pixels.
         window_size: side of the window each latent token looks through.
         image_token, latent_token: placeholders in rendered text.
@@ -68,9 +63,6 @@ class FusionProcessor(ProcessorMixin):
     Raises:
         ValueError: slow tokenizer, no chat template or one without vision markup, impossible number of latents.
     """
-
-    valid_processor_kwargs = FusionProcessorKwargs
-    return_labels = False
 
     def __init__(
         self,
@@ -84,12 +76,14 @@ class FusionProcessor(ProcessorMixin):
         image_token: str = "<image>",
         latent_token: str = "<latent_image>",
         tile_tokens: bool = False,
+        leading_space: bool = False,
     ) -> None:
         if not tokenizer.is_fast:
             raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer; FusionProcessor needs a fast one")
         self.num_latents = num_latents
         self.image_token_grid = image_token_grid
         self.tile_tokens = tile_tokens
+        self.leading_space = leading_space
         self.patch_size = patch_size
         self.window_size = window_size
         self.image_token = image_token
@@ -108,6 +102,16 @@ class FusionProcessor(ProcessorMixin):
             (name, token) for name, token in self.tokenizer.special_tokens_map.items() if isinstance(token, str)
         )
         return learn_chat_format(self.chat_template, special_tokens, self.image_token, self.latent_token)
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """How texts become ids."""
+        return TextEncoder(self.tokenizer, self.leading_space)
+
+    @property
+    def end_of_turn_id(self) -> int | None:
+        """The token that ends every answer, whatever else may; None where the template has no single token for it."""
+        return self.tokenizer.added_tokens_encoder.get(self.chat_format.answer_end.strip())
 
     @property
     def num_image_tokens(self) -> int:
@@ -132,7 +136,10 @@ class FusionProcessor(ProcessorMixin):
         conversation: Any,
         *,
         tokenize: bool = False,
-        return_assistant_tokens_mask: bool = False,
+        return_dict: bool = False,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        chat_template: str | None = None,
         sanitize_control_tokens: bool = True,
         processor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -144,39 +151,48 @@ class FusionProcessor(ProcessorMixin):
         Args:
             conversation: messages (`role`, `content` as string or list of text and image parts), or a list of such.
             tokenize: encode; else return the rendered text, in which user-written control tokens are not harmless.
-            return_assistant_tokens_mask: also return `assistant_masks`.
+            return_dict: with `tokenize`, return all that `__call__` returns; else the ids alone.
+            add_generation_prompt: end with the header of an answer, padded on the left unless told otherwise.
+            continue_final_message: leave the last answer open.
+            chat_template: this processor's own, or None.
             sanitize_control_tokens: False if user text may write control tokens.
             processor_kwargs: arguments of `__call__`: `num_latents`, `return_labels`, `max_length`, ...
-            **kwargs: as in transformers: `add_generation_prompt` (pads on the left unless told otherwise),
-                `return_dict`, `return_tensors`, ...
+            **kwargs: arguments of `__call__`, too, or variables of the template.
 
         Raises:
-            ValueError: an impossible conversation, or any reason of `__call__`.
+            ValueError: an impossible conversation, an argument that neither `__call__` nor the template knows, or any
+                reason of `__call__`.
         """
-        if not conversation:
-            raise ValueError("there is no conversation: pass a list of messages, or a list of such lists")
-        conversations, _ = self._normalize_conversations(conversation)
+        if chat_template not in (None, self.chat_template):
+            raise ValueError("the guide text is cut at this processor's headers: set processor.chat_template instead")
+        conversations, is_batch = as_conversations(conversation)
         for number, messages in enumerate(conversations):
             try:
                 validate_conversation(messages)
             except ValueError as error:
                 raise ValueError(f"conversation {number}: {error}") from error
-        if kwargs.get("chat_template") not in (None, self.chat_template):
-            raise ValueError("the guide text is cut at this processor's headers: set processor.chat_template instead")
-        call_kwargs = dict(processor_kwargs or {})
-        call_kwargs |= {name: kwargs.pop(name) for name in ("num_latents", "return_labels") if name in kwargs}
-        if return_assistant_tokens_mask:
-            call_kwargs["return_assistant_tokens_mask"] = True
-        if kwargs.get("add_generation_prompt"):
-            # Generation goes on where rows end, so prompts end together whatever the tokenizer's side for training.
-            call_kwargs.setdefault("padding_side", "left")
-        return super().apply_chat_template(
-            conversation,
-            tokenize=tokenize,
-            sanitize_control_tokens=sanitize_control_tokens and tokenize,
-            processor_kwargs=call_kwargs,
-            **kwargs,
+        options = {**(processor_kwargs or {}), **{n: kwargs.pop(n) for n in [*kwargs] if n in _CALL_OPTIONS}}
+        if unknown := [name for name in kwargs if name not in self.chat_template]:
+            raise ValueError(f"neither FusionProcessor nor its chat template knows {', '.join(unknown)}")
+        images = [images_of(messages) for messages in conversations]
+        is_sanitized = tokenize and sanitize_control_tokens
+        if is_sanitized:
+            control_tokens = self._control_tokens()
+            conversations = [mark_control_tokens(messages, control_tokens) for messages in conversations]
+        texts, _ = render_jinja_template(
+            conversations=conversations,
+            chat_template=self.chat_template,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            **{**self.tokenizer.special_tokens_map, **kwargs},
         )
+        if not tokenize:
+            return texts if is_batch else texts[0]
+        if add_generation_prompt:
+            # Generation goes on where rows end, so prompts end together whatever the tokenizer's side for training.
+            options.setdefault("padding_side", "left")
+        batch = self(images=images, text=texts, sanitize_control_tokens=is_sanitized, **options)
+        return batch if return_dict else batch["input_ids"]
 
     def __call__(
         self,
@@ -214,17 +230,17 @@ class FusionProcessor(ProcessorMixin):
         texts = [text] if isinstance(text, str) else list(text)
         if not texts or not all(isinstance(row, str) for row in texts):
             raise ValueError("text must be a string or a list of at least one string")
-        merged = cast(dict[str, Any], self._merge_kwargs(**kwargs))
-        options = merged["text_kwargs"]
+        options = _flat_options(kwargs)
         if options.get("return_tensors") not in (None, "pt"):
             raise ValueError(f"FusionProcessor returns torch tensors, not {options['return_tensors']!r}")
-        self.check_num_latents(merged["num_latents"])
+        num_latents = options.get("num_latents", self.num_latents)
+        self.check_num_latents(num_latents)
         if not options.get("sanitize_control_tokens"):
             # Only apply_chat_template sets marks; in any other text they could hide a header.
             texts = [unmarked(row) for row in texts]
 
         row_images = self._images_of_rows(images, texts)
-        rows = self._encode_rows(texts, merged["num_latents"], options)
+        rows = self._encode_rows(texts, num_latents, options)
         max_length = options.get("max_length")
         data = batch_rows(
             rows,
@@ -233,32 +249,17 @@ class FusionProcessor(ProcessorMixin):
             min_length=max_length if options.get("padding") == "max_length" and max_length else 0,
             multiple_of=options.get("pad_to_multiple_of") or 1,
         )
-        if not merged["return_labels"]:
+        if not options.get("return_labels"):
             del data["labels"]
-        if not merged.get("return_assistant_tokens_mask"):
+        if not options.get("return_assistant_tokens_mask"):
             del data["assistant_masks"]
         if row_images:
             data["pixel_values"] = self.image_processor(row_images, return_tensors="pt")["pixel_values"]
-            prefix = special_prefix(self.tokenizer)
-            guides = [prefix + encode_as_text(self.tokenizer, row.guide) for row in rows if row.guide is not None]
+            encoder = self.text_encoder
+            guides = [encoder.prefix + encoder.encode_as_text(row.guide) for row in rows if row.guide is not None]
             multiple_of = options.get("pad_to_multiple_of") or 1
             data |= batch_guides(guides, self.tokenizer.pad_token_id, multiple_of)
         return BatchFeature(data)
-
-    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
-        """The placeholders one image stands for."""
-        return self.image_token * self.num_image_tokens
-
-    def _get_num_multimodal_tokens(
-        self, image_sizes: Sequence[Sequence[int]] | None = None, **kwargs: Any
-    ) -> MultiModalData:
-        """Image tokens and views of images of the given (height, width); they do not depend on the size."""
-        if image_sizes is None:
-            return MultiModalData()
-        return MultiModalData(
-            num_image_tokens=[self.num_image_tokens] * len(image_sizes),
-            num_image_patches=[VIEWS_PER_IMAGE] * len(image_sizes),
-        )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
@@ -342,31 +343,55 @@ class FusionProcessor(ProcessorMixin):
             raise ValueError("truncation needs max_length: the number of tokens a row may have")
         chat_format = self.chat_format
         expansion = Expansion(self.image_token_id, self.latent_token_id, self.num_image_tokens, num_latents)
-        prefix = special_prefix(self.tokenizer)
+        encoder = self.text_encoder
         rows = []
         for number, text in enumerate(texts):
-            text, row_prefix = self._with_prefix(text, prefix, options.get("add_special_tokens") is not False)
+            text, prefix, is_piece = self._with_prefix(text, options.get("add_special_tokens") is not False)
             try:
-                row = encode_row(self.tokenizer, chat_format, text, expansion, row_prefix)
+                row = encode_row(encoder, chat_format, text, expansion, prefix, is_piece=is_piece)
                 max_length = options.get("max_length")
                 while max_length is not None and len(row.input_ids) > max_length:
                     text = drop_last_turn(chat_format, text, len(row.input_ids), max_length)
-                    row = encode_row(self.tokenizer, chat_format, text, expansion, row_prefix)
+                    row = encode_row(encoder, chat_format, text, expansion, prefix, is_piece=is_piece)
             except ValueError as error:
                 raise type(error)(f"row {number}: {error}") from error  # an OverLongError stays one
             rows.append(row)
         return rows
 
-    def _with_prefix(self, text: str, prefix: list[int], wanted: bool) -> tuple[str, list[int]]:
-        """BOS once and only once: dropped from the text if it is there, put in front of whole conversations.
+    def _with_prefix(self, text: str, wanted: bool) -> tuple[str, list[int], bool]:
+        """The text without its BOS, what stands in front of its ids, and whether it is but a piece of a conversation.
 
         TRL passes `add_special_tokens=False` because most chat templates write BOS themselves. Ours leave it to the
         tokenizer, so a whole conversation gets it all the same, and only pieces of one (completions) do not.
         """
-        bos = self.tokenizer.bos_token
+        bos, prefix = self.tokenizer.bos_token, self.text_encoder.prefix
         if prefix and bos and text.startswith(bos):
-            return text.removeprefix(bos), prefix
-        return text, prefix if wanted or self.chat_format.starts_conversation(text) else []
+            return text.removeprefix(bos), prefix, False
+        is_piece = not wanted and not self.chat_format.starts_conversation(text)
+        return text, [] if is_piece else prefix, is_piece
+
+    def _control_tokens(self) -> list[str]:
+        """What user text must not write: special tokens, and those that the chat template writes."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return [
+            token.content
+            for token in added
+            if token.special or (token.content in self.chat_template and not token.content.isspace())
+        ]
+
+
+def _flat_options(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a call, those in transformers' groups among them.
+
+    Raises:
+        ValueError: An argument that no processor knows.
+    """
+    options = {name: value for name, value in kwargs.items() if name not in _GROUPS}
+    for group in _GROUPS:
+        options |= kwargs.get(group) or {}
+    if unknown := sorted(options.keys() - _CALL_OPTIONS):
+        raise ValueError(f"FusionProcessor does not know the argument {', '.join(unknown)}")
+    return options
 
 
 def _check_counts(images: int, placeholders: int, where: str = "") -> None:

@@ -1,23 +1,16 @@
 """One rendered conversation -> token ids, token types, answer mask and guide text.
 
-Knows where placeholders, questions and answers are in the text and how tokens of the pieces join. Does not know
-batches, padding, tensors or pixels.
+Knows where placeholders, questions and answers are in the text. Does not know how a tokenizer reads a piece of text,
+nor batches, padding, tensors or pixels.
 """
 
-import re
-import threading
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
-
 from fusionvl.data.sample import OverLongError
-from fusionvl.processing.chat_format import MARK_END, MARK_START, MARKED, ChatFormat, Turn, hide_marked, unmarked
+from fusionvl.processing.chat_format import ChatFormat, Turn, hide_marked, unmarked
+from fusionvl.processing.text_encoding import TextEncoder
 
 TEXT, IMAGE_TOKEN, LATENT_TOKEN, QUESTION_END = range(4)
-
-# Encoding user text as plain text switches a setting of the shared Rust tokenizer.
-_TOKENIZER_LOCK = threading.Lock()
-_MARK_SPLIT = re.compile(f"{MARKED.pattern}|[{MARK_START}{MARK_END}]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -48,13 +41,20 @@ class EncodedRow:
 
 
 def encode_row(
-    tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, text: str, expansion: Expansion, prefix: list[int]
+    encoder: TextEncoder,
+    chat_format: ChatFormat,
+    text: str,
+    expansion: Expansion,
+    prefix: list[int],
+    *,
+    is_piece: bool = False,
 ) -> EncodedRow:
     """Encode one rendered conversation, or any text without placeholders.
 
     Args:
         text: as the chat template wrote it; user-written control tokens may be marked.
         prefix: ids to put in front (BOS).
+        is_piece: whether the text goes on where another ended, so that it does not begin as a text does.
 
     Raises:
         ValueError: placeholders do not stand where the template puts them, or a question has no assistant header.
@@ -68,7 +68,7 @@ def encode_row(
     turns = chat_format.turns(text)
 
     builder = _RowBuilder(expansion, list(prefix))
-    for ids, in_answer in _encode_pieces(tokenizer, text, turns):
+    for ids, in_answer in _encode_pieces(encoder, text, turns, is_piece):
         if in_answer and has_image:
             builder.mark_question_end()
         builder.add(ids, in_answer)
@@ -133,25 +133,7 @@ def guide_text(text: str, turns: list[Turn]) -> str:
     return "".join(unmarked(text[turn.markup_end : turn.question_end]).strip() for turn in turns)
 
 
-def encode_as_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of text in which special tokens are ordinary characters."""
-    with _TOKENIZER_LOCK:
-        return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-
-
-def special_prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer puts in front of every text: BOS, or nothing."""
-    probe = "a"
-    with _TOKENIZER_LOCK:
-        bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
-        full = tokenizer(probe, add_special_tokens=True)["input_ids"]
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return list(full[:start])
-    raise ValueError(f"cannot tell the special tokens of the tokenizer from its text: {full} with, {bare} without")
-
-
-def _encode_pieces(tokenizer: PreTrainedTokenizerBase, text: str, turns: list[Turn]) -> list[tuple[list[int], bool]]:
+def _encode_pieces(encoder: TextEncoder, text: str, turns: list[Turn], is_piece: bool) -> list[tuple[list[int], bool]]:
     """Token ids between the borders of answers, with whether they belong to an answer.
 
     The borders are found by encoding what comes before them: an answer begins with the first token that the prompt
@@ -167,52 +149,13 @@ def _encode_pieces(tokenizer: PreTrainedTokenizerBase, text: str, turns: list[Tu
     block_start, block_ids = 0, list[int]()
     for index in range(1, len(borders)):
         start, end = borders[index - 1], borders[index]
-        ids = _encode(tokenizer, text[block_start:end], continued=block_start > 0)
+        ids = encoder.encode(text[block_start:end], continued=is_piece or block_start > 0)
         if ids[: len(block_ids)] != block_ids:
             block_start, block_ids = start, []
-            ids = _encode(tokenizer, text[start:end], continued=True)
+            ids = encoder.encode(text[start:end], continued=True)
         pieces.append((ids[len(block_ids) :], index % 2 == 0))
         block_ids = ids
     return pieces
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str, continued: bool) -> list[int]:
-    """Ids of a piece of a row; control tokens marked as user text come out as ordinary text."""
-    ids: list[int] = []
-    position = 0
-    for match in _MARK_SPLIT.finditer(text):
-        ids += _encode_plain(tokenizer, text[position : match.start()], continued or position > 0, as_text=False)
-        ids += _encode_plain(tokenizer, match[1] or "", continued or match.start() > 0, as_text=True)
-        position = match.end()
-    return ids + _encode_plain(tokenizer, text[position:], continued or position > 0, as_text=False)
-
-
-def _encode_plain(tokenizer: PreTrainedTokenizerBase, text: str, continued: bool, as_text: bool) -> list[int]:
-    """Ids of a piece without marks.
-
-    Args:
-        continued: whether it continues a text.
-        as_text: whether it is a control token that a user wrote, to be encoded like ordinary text.
-    """
-    if not text:
-        return []
-    with _TOKENIZER_LOCK:
-        ids = _encode_continuing(tokenizer, text, continued, as_text)
-        if as_text and tokenizer.convert_tokens_to_ids(text) in ids:
-            # An added token that is not special is matched in plain text, too, but not in two parts.
-            head = _encode_continuing(tokenizer, text[:1], continued, as_text)
-            ids = head + _encode_continuing(tokenizer, text[1:], True, as_text)
-    return ids
-
-
-def _encode_continuing(tokenizer: PreTrainedTokenizerBase, text: str, continued: bool, as_text: bool) -> list[int]:
-    if continued:
-        # SentencePiece tokenizers put a space in front of a text; behind a line break they do not.
-        line_break = tokenizer("\n", add_special_tokens=False)["input_ids"]
-        ids = tokenizer("\n" + text, add_special_tokens=False, split_special_tokens=as_text)["input_ids"]
-        if ids[: len(line_break)] == line_break:
-            return list(ids[len(line_break) :])
-    return list(tokenizer(text, add_special_tokens=False, split_special_tokens=as_text)["input_ids"])
 
 
 def _check_unicode(text: str) -> None:
