@@ -17,11 +17,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 _FLOW = ("data", "processing", "model", "engine")
 MAY_IMPORT = {room: set(_FLOW[:position]) for position, room in enumerate(_FLOW)}
 MAY_IMPORT |= {room: set(_FLOW) for room in ("train", "eval", "serve")}
-MAY_IMPORT["synth"] = {"data"}
+MAY_IMPORT["synth"] = {"data", "auto"}  # auto: a local judge may be a FUSION
 MAY_IMPORT["ablation"] = {*_FLOW, "train", "eval", "synth"}  # trains variants and scores them: the rooms to its left
-# The package's face (auto: its registration) and its command line (with demo and terminal) see every room; no room
-# sees them.
-FACES = {"__init__", "__main__", "auto", "cli", "demo", "terminal"}
+MAY_IMPORT["auto"] = {"processing", "model"}  # registers their classes with transformers
+# The package's face and its command line (with demo and terminal) see every room; no room sees them.
+FACES = {"__init__", "__main__", "cli", "demo", "terminal"}
 
 DRAWERS = {"utils", "util", "common", "builder", "helpers", "helper", "misc"}
 MAX_LINES = 500

@@ -1,13 +1,11 @@
 """FUSION: multimodal models in which vision and language meet everywhere (arXiv 2504.09925).
 
-Public names are imported on first use, so that `import fusionvl` stays instant. After it, transformers' Auto
-classes know FUSION (`auto.py`).
+Public names are imported on first use, so that `import fusionvl` stays instant. The first of them, or
+`import fusionvl.auto`, makes transformers' Auto classes know FUSION.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from fusionvl.auto import register_with_auto_classes
 
 if TYPE_CHECKING:
     from fusionvl.engine import FusionEngine
@@ -35,11 +33,10 @@ _HOMES = {
     "lora_targets": "fusionvl.model",
 }
 
-register_with_auto_classes()
-
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'fusionvl' has no attribute {name!r}")
+    importlib.import_module("fusionvl.auto")
     return getattr(importlib.import_module(_HOMES[name]), name)

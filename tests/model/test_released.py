@@ -167,8 +167,8 @@ class TestLoading:
     @pytest.mark.parametrize(
         "imports",
         [
-            "import fusionvl; from transformers import AutoConfig, AutoModelForImageTextToText",
-            "from transformers import AutoConfig, AutoModelForImageTextToText; import fusionvl",
+            "import fusionvl.auto; from transformers import AutoConfig, AutoModelForImageTextToText",
+            "from transformers import AutoConfig, AutoModelForImageTextToText; import fusionvl.auto",
         ],
     )
     def test_plain_import_registers_in_either_order(self, reference_dir, imports):

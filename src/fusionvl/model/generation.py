@@ -9,9 +9,11 @@ import torch
 from transformers import GenerationMixin
 from transformers.utils import ModelOutput
 
+from fusionvl.model.token_layout import TokenLayout
 from fusionvl.model.vision_encoder import PatchStates
 
 PREFILL_ONLY = (
+    "token_layout",
     "mm_token_type_ids",
     "pixel_values",
     "guide_input_ids",
@@ -32,6 +34,10 @@ def _pad_left(prompts: torch.Tensor, kwargs: dict[str, Any]) -> tuple[torch.Tens
     return prompts.gather(1, order), {**kwargs, **aligned}
 
 
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, (torch.Tensor, TokenLayout)) else value
+
+
 class FusionGenerationMixin(GenerationMixin):
     """`generate` for a model whose prompt holds placeholder ids that may lie outside the vocabulary."""
 
@@ -41,7 +47,8 @@ class FusionGenerationMixin(GenerationMixin):
 
         Logits processors and streamers see placeholder ids that lie outside the vocabulary as an ordinary special id;
         the returned sequences hold the prompt as given, its padding moved to the left, because generation goes on
-        where rows end.
+        where rows end. What the processor made may lie on the CPU: then it is checked there, and generation waits for
+        the model's device no more than it must.
 
         Args:
             inputs: (B, S) prompt ids; `input_ids=` is the same.
@@ -61,8 +68,15 @@ class FusionGenerationMixin(GenerationMixin):
         mask = kwargs.get("attention_mask")
         if mask is not None and mask.ndim == 2:
             prompts, kwargs = _pad_left(prompts, kwargs)
+        layout = self.model.read_layout(
+            prompts, mask, kwargs.get("mm_token_type_ids"), kwargs.get("guide_attention_mask")
+        )
+        kwargs = {name: _moved(value, self.device) for name, value in kwargs.items()}
+        prompts = prompts.to(self.device)
         foreign = prompts >= self.config.text_config.vocab_size
-        output = super().generate(prompts.masked_fill(foreign, self._stand_in_id()), **kwargs)
+        output = super().generate(
+            prompts.masked_fill(foreign, self._stand_in_id()), token_layout=_moved(layout, self.device), **kwargs
+        )
         sequences = output if isinstance(output, torch.Tensor) else output.sequences
         copies = sequences.shape[0] // prompts.shape[0]  # of each row, by beams or num_return_sequences
         sequences[:, : prompts.shape[1]] = prompts.repeat_interleave(copies, dim=0).to(sequences.device)
@@ -87,6 +101,8 @@ class FusionGenerationMixin(GenerationMixin):
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, **kwargs: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
+        if expand_size > 1:
+            kwargs.pop("token_layout", None)  # of other rows; it is read again
         states = kwargs.get("patch_states")
         if isinstance(states, PatchStates) and expand_size > 1:
             kwargs["patch_states"] = states.repeat_interleave(expand_size)

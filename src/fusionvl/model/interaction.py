@@ -5,7 +5,7 @@ interaction layer lets every latent token, informed by the end of its question, 
 result is added to the latent token's hidden state. Knows hidden states and windows, nothing of prompts or caches.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -76,6 +76,16 @@ class InteractionContext:
     latent_positions: torch.Tensor
     question_ends: torch.Tensor
     records: list[InteractionRecord] | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "InteractionContext":
+        """The same context on another device; accelerate calls it where layers are spread over devices."""
+        return replace(
+            self,
+            windows=self.windows.to(device, non_blocking=non_blocking),
+            image_of_question=self.image_of_question.to(device, non_blocking=non_blocking),
+            latent_positions=self.latent_positions.to(device, non_blocking=non_blocking),
+            question_ends=self.question_ends.to(device, non_blocking=non_blocking),
+        )
 
 
 class WindowAttention(nn.Module):

@@ -29,11 +29,12 @@ def cosine_mapping_loss(
     """
     if detach_target:
         target = target.detach()
-    distance = 1.0 - nn.functional.cosine_similarity(mapped.float(), target.float(), dim=-1)
+    # Both may lie on devices of their own when a model is spread over several.
+    distance = 1.0 - nn.functional.cosine_similarity(mapped.float(), target.to(mapped.device).float(), dim=-1)
     if mask is None:
         return distance.mean()
     # A sum over a masked copy, not boolean indexing: NaN-safe for padded rows and free of a device synchronisation.
-    real = mask.bool()
+    real = mask.to(mapped.device).bool()
     return distance.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
 
 

@@ -9,15 +9,13 @@ D decoder width.
 """
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoModel, Cache, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import ModelOutput
-from transformers.modeling_utils import slice_logits_to_keep
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fusionvl.model.configuration import FusionConfig
 from fusionvl.model.generation import FusionGenerationMixin
@@ -30,75 +28,11 @@ from fusionvl.model.interaction import (
     pool_windows,
 )
 from fusionvl.model.losses import cosine_mapping_loss, next_token_loss, select_labelled
+from fusionvl.model.outputs import EncodedImages, FusionCausalLMOutput, FusionModelOutput
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.released import ReleasedLoadingMixin
 from fusionvl.model.token_layout import IMAGE, LATENT, TokenLayout, read_layout
 from fusionvl.model.vision_encoder import GuidedVisionEncoder, PatchStates
-
-
-@dataclass(frozen=True)
-class EncodedImages:
-    """What the decoder and the mapping loss need of N images.
-
-    Attributes:
-        patch_embeddings: (N, g * g, d) of the base view.
-        patches: (N, g * g, D) guided features of the base view, before any FUSION-L interpolation.
-        guide_embeddings: (N, G, D) the decoder's embeddings of the guide text, None without guidance.
-        guide: (N, G, D) the same tokens after their way through the encoder, None without guidance.
-        global_map: (N, 2g, 2g, D) features of the tiles, None where neither latent nor image tokens need them.
-    """
-
-    patch_embeddings: torch.Tensor
-    patches: torch.Tensor
-    guide_embeddings: torch.Tensor | None
-    guide: torch.Tensor | None
-    global_map: torch.Tensor | None
-
-
-@dataclass
-class FusionModelOutput(ModelOutput):
-    """Output of `FusionModel`.
-
-    Attributes:
-        last_hidden_state: (B, S, D).
-        past_key_values: The decoder's cache.
-        hidden_states: One (B, S, D) per decoder layer and one for the embeddings, on request.
-        attentions: One (B, heads, S, S) per decoder layer, on request.
-        text_mapping_loss: Scalar, on request.
-        vision_mapping_loss: Scalar, on request.
-    """
-
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    text_mapping_loss: torch.Tensor | None = None
-    vision_mapping_loss: torch.Tensor | None = None
-
-
-@dataclass
-class FusionCausalLMOutput(ModelOutput):
-    """Output of `FusionForConditionalGeneration`.
-
-    Attributes:
-        loss: `lm_loss + mapping_loss_weight * (text_mapping_loss + vision_mapping_loss)`, with labels.
-        logits: (B, S or logits_to_keep, V); None with labels unless `output_logits=True`.
-        past_key_values: The decoder's cache.
-        hidden_states: As in `FusionModelOutput`.
-        attentions: As in `FusionModelOutput`.
-        lm_loss: Mean cross entropy over all answer tokens of the batch, with labels.
-        text_mapping_loss: Guide tokens' mapping loss, 0 without a guide, with labels.
-        vision_mapping_loss: Patches' mapping loss, 0 without an image, with labels.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    lm_loss: torch.Tensor | None = None
-    text_mapping_loss: torch.Tensor | None = None
-    vision_mapping_loss: torch.Tensor | None = None
 
 
 class FusionPreTrainedModel(ReleasedLoadingMixin, PreTrainedModel):
@@ -111,8 +45,8 @@ class FusionPreTrainedModel(ReleasedLoadingMixin, PreTrainedModel):
     accepts_loss_kwargs = False  # the loss is a mean over the batch given; a Trainer averages over accumulation steps
     _skip_keys_device_placement = ("past_key_values",)
     _supports_sdpa = True
-    _supports_attention_backend = True
-    _no_split_modules = ("InteractionLayer",)
+    # The encoder's layer sums stay on one device, and so does it.
+    _no_split_modules = ("GuidedVisionEncoder", "InteractionLayer")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -143,9 +77,12 @@ class FusionModel(FusionPreTrainedModel):
     def _interact(
         self, index: int, _layer: nn.Module, _args: Any, kwargs: dict[str, Any], output: torch.Tensor
     ) -> torch.Tensor | None:
-        """Run after a decoder layer; the context is an argument of the call, so no state stays on the model."""
+        """Run after a decoder layer; the context is an argument of the call, so no state stays on the model.
+
+        The interaction layer may lie on another device than the decoder layer.
+        """
         context = kwargs.get("interaction_context")
-        return None if context is None else self.interaction_layers[index](output, context)
+        return None if context is None else self.interaction_layers[index](output, context).to(output.device)
 
     def get_global_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encode the four tiles without guide, map them to the decoder's width and stitch them into one map.
@@ -216,6 +153,28 @@ class FusionModel(FusionPreTrainedModel):
             global_map=global_features if with_global_map else None,
         )
 
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor,
+        guide_input_ids: torch.Tensor | None = None,
+        guide_attention_mask: torch.Tensor | None = None,
+    ) -> BaseModelOutputWithPooling:
+        """Image tokens of N images, guided where a guide is given; transformers' name for it.
+
+        Args:
+            pixel_values: (N, 5, 3, H, W).
+            guide_input_ids: (N, G), or None: without guidance.
+            guide_attention_mask: (N, G), 1 where a guide token is real; None: all are.
+
+        Returns:
+            `pooler_output` (N, T, D), what the decoder reads; `last_hidden_state` (N, g * g, D), the features of the
+            base view's patches, which differ from it in FUSION-L and with `tile_tokens`.
+        """
+        images = self.encode_images(
+            pixel_values, guide_input_ids, guide_attention_mask, with_global_map=self.config.tile_tokens
+        )
+        return BaseModelOutputWithPooling(last_hidden_state=images.patches, pooler_output=self.image_tokens(images))
+
     def mapping_losses(
         self, images: EncodedImages, guide_attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,9 +207,38 @@ class FusionModel(FusionPreTrainedModel):
         planes = nn.functional.interpolate(planes, size=(grid, grid), mode="bilinear", align_corners=False)
         return planes.flatten(2).transpose(1, 2)
 
+    def read_layout(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        guide_attention_mask: torch.Tensor | None = None,
+    ) -> TokenLayout | None:
+        """Check a batch and find images, latent tokens and question ends in it, from tensors on any device.
+
+        Args:
+            input_ids: (B, S).
+            attention_mask: (B, S).
+            mm_token_type_ids: (B, S); None: all text.
+            guide_attention_mask: (N, G).
+
+        Returns:
+            The layout; None where all is text.
+
+        Raises:
+            ValueError: When the counts of tokens do not match, an id lies outside the vocabulary, or the context is
+                too long; with the numbers.
+        """
+        if input_ids is not None:
+            self._check_length(input_ids, attention_mask)
+            self._check_vocabulary(input_ids, mm_token_type_ids)
+        if mm_token_type_ids is None:
+            return None
+        return read_layout(mm_token_type_ids, self.config.num_image_tokens, guide_attention_mask)
+
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         mm_token_type_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
@@ -260,6 +248,8 @@ class FusionModel(FusionPreTrainedModel):
         patch_states: PatchStates | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_layout: TokenLayout | None = None,
         with_mapping_losses: bool = False,
         interaction_records: list[InteractionRecord] | None = None,
         **kwargs: Any,
@@ -277,6 +267,8 @@ class FusionModel(FusionPreTrainedModel):
             patch_states: Optional, from `get_patch_states`.
             position_ids: (B, S); None: consecutive over the real tokens of each row.
             past_key_values: The decoder's cache.
+            inputs_embeds: (B, S, D) in place of `input_ids`; image and latent positions are written over.
+            token_layout: From `read_layout`, on the model's device; None: it is read from `mm_token_type_ids`.
             with_mapping_losses: Whether to compute the mapping losses.
             interaction_records: A list to which each interaction layer appends what it did; None: nothing is kept.
             **kwargs: Passed to the decoder (`use_cache`, `output_hidden_states`, ...).
@@ -284,26 +276,27 @@ class FusionModel(FusionPreTrainedModel):
         Raises:
             ValueError: When images, tokens and questions do not match, or the context is too long; with the counts.
         """
-        self._check_length(input_ids, attention_mask)
-        layout = None
-        if mm_token_type_ids is not None and bool(
-            ((mm_token_type_ids == IMAGE) | (mm_token_type_ids == LATENT)).any()
-        ):
-            layout = read_layout(mm_token_type_ids, self.config.num_image_tokens)
+        layout = token_layout
+        # A single token that nothing is said about is a decoding step, which looks at no value.
+        if layout is None and (mm_token_type_ids is not None or (input_ids is not None and input_ids.shape[1] > 1)):
+            layout = self.read_layout(input_ids, attention_mask, mm_token_type_ids, guide_attention_mask)
         self._check_images(layout, pixel_values, past_key_values)
-        text_loss = vision_loss = input_ids.new_zeros((), dtype=torch.float32) if with_mapping_losses else None
+        inputs_embeds = self._embeddings(input_ids, inputs_embeds, mm_token_type_ids)
+        text_loss = vision_loss = None
+        if with_mapping_losses:
+            text_loss = vision_loss = inputs_embeds.new_zeros((), dtype=torch.float32)
         context = None
-        inputs_embeds = self._embed_text(input_ids, mm_token_type_ids)
         if layout is not None and pixel_values is not None:
+            guide_mask = guide_attention_mask if layout.has_padded_guides else None
             images = self.encode_images(
-                pixel_values, guide_input_ids, guide_attention_mask, global_features, patch_states,
+                pixel_values, guide_input_ids, guide_mask, global_features, patch_states,
                 with_global_map=layout.num_latents > 0 or self.config.tile_tokens,
             )  # fmt: skip
             inputs_embeds, context = self._place_images(inputs_embeds, layout, images, interaction_records)
             if with_mapping_losses:
-                text_loss, vision_loss = self.mapping_losses(images, guide_attention_mask)
+                text_loss, vision_loss = self.mapping_losses(images, guide_mask)
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -321,17 +314,31 @@ class FusionModel(FusionPreTrainedModel):
             vision_mapping_loss=vision_loss,
         )
 
-    def _embed_text(self, input_ids: torch.Tensor, mm_token_type_ids: torch.Tensor | None) -> torch.Tensor:
+    def _embeddings(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        mm_token_type_ids: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """(B, S, D), given or looked up; what stands at image and latent positions is written over later."""
+        if inputs_embeds is not None and input_ids is None:
+            return inputs_embeds
+        if inputs_embeds is not None or input_ids is None:
+            raise ValueError("FUSION needs either input_ids or inputs_embeds")
         if mm_token_type_ids is not None:
-            placeholders = (mm_token_type_ids == IMAGE) | (mm_token_type_ids == LATENT)
-            input_ids = input_ids.masked_fill(placeholders, 0)
+            input_ids = input_ids.masked_fill(_is_placeholder(mm_token_type_ids), 0)
+        return self.get_input_embeddings()(input_ids)
+
+    def _check_vocabulary(self, input_ids: torch.Tensor, mm_token_type_ids: torch.Tensor | None) -> None:
+        text = input_ids
+        if mm_token_type_ids is not None:
+            text = input_ids.masked_fill(_is_placeholder(mm_token_type_ids), 0)
         vocabulary = self.get_input_embeddings().num_embeddings
-        if int(input_ids.max()) >= vocabulary:
+        if text.numel() and int(text.max()) >= vocabulary:
             raise ValueError(
-                f"input_ids hold {int(input_ids.max())}, outside the vocabulary of {vocabulary}, at a position that "
+                f"input_ids hold {int(text.max())}, outside the vocabulary of {vocabulary}, at a position that "
                 f"mm_token_type_ids calls text: pass the processor's mm_token_type_ids along with its input_ids"
             )
-        return self.get_input_embeddings()(input_ids)
 
     def _place_images(
         self,
@@ -342,11 +349,12 @@ class FusionModel(FusionPreTrainedModel):
     ) -> tuple[torch.Tensor, InteractionContext | None]:
         """Write image tokens and initial latent tokens over their placeholders; build the interaction context."""
         flat, width = inputs_embeds.flatten(0, 1), inputs_embeds.shape[-1]
-        tokens = self.image_tokens(images).reshape(-1, width).to(flat.dtype)
+        layout = layout.to(flat.device)
+        tokens = self.image_tokens(images).reshape(-1, width).to(flat)
         flat = flat.index_copy(0, layout.image_positions.flatten(), tokens)
         context = None
         if layout.num_latents > 0 and images.global_map is not None:
-            global_map = images.global_map.to(flat.dtype)
+            global_map = images.global_map.to(flat)
             latents = pool_latents(global_map, layout.latent_side)[layout.image_of_question]
             flat = flat.index_copy(0, layout.latent_positions.flatten(), latents.reshape(-1, width))
             context = InteractionContext(
@@ -372,7 +380,7 @@ class FusionModel(FusionPreTrainedModel):
     def _check_images(
         self, layout: TokenLayout | None, pixel_values: torch.Tensor | None, past_key_values: Cache | None
     ) -> None:
-        rows = 0 if layout is None else layout.image_positions.shape[0]
+        rows = 0 if layout is None else layout.num_images
         images = 0 if pixel_values is None else pixel_values.shape[0]
         if rows != images:
             raise ValueError(
@@ -384,10 +392,14 @@ class FusionModel(FusionPreTrainedModel):
                 f"The prompt holds {layout.num_latents} latent tokens for each question, the model has no interaction "
                 f"layers to read them: use num_latents=0"
             )
-        if layout is not None and past_key_values is not None and past_key_values.get_seq_length() > 0:
+        if rows and past_key_values is not None and past_key_values.get_seq_length() > 0:
             raise ValueError(
                 "Latent tokens depend on their whole question: run a new turn as a new prefill, without old cache"
             )
+
+
+def _is_placeholder(mm_token_type_ids: torch.Tensor) -> torch.Tensor:
+    return (mm_token_type_ids == IMAGE) | (mm_token_type_ids == LATENT)
 
 
 class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixin):
@@ -413,9 +425,13 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
         """See `FusionModel.get_patch_states`."""
         return self.model.get_patch_states(pixel_values)
 
+    def get_image_features(self, pixel_values: torch.Tensor, **guide: torch.Tensor) -> BaseModelOutputWithPooling:
+        """See `FusionModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **guide)
+
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         mm_token_type_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
@@ -425,6 +441,8 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
         patch_states: PatchStates | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_layout: TokenLayout | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         output_logits: bool = False,
@@ -438,8 +456,6 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
             output_logits: With labels, whether to return the logits of all positions, too.
         """
         kwargs.pop("return_dict", None)
-        if kwargs.pop("inputs_embeds", None) is not None:  # PEFT passes None
-            raise ValueError("FUSION makes inputs_embeds itself, from input_ids, the guide and the images")
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -451,17 +467,19 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
             patch_states=patch_states,
             position_ids=position_ids,
             past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            token_layout=token_layout,
             with_mapping_losses=labels is not None,
             **kwargs,
         )
         loss = lm_loss = logits = None
         if labels is not None:
             lm_loss = self._lm_loss(outputs.last_hidden_state, labels)
-            loss = lm_loss + self.config.mapping_loss_weight * (
-                outputs.text_mapping_loss + outputs.vision_mapping_loss
-            )
+            mapping = outputs.text_mapping_loss.to(lm_loss.device) + outputs.vision_mapping_loss.to(lm_loss.device)
+            loss = lm_loss + self.config.mapping_loss_weight * mapping
         if labels is None or output_logits:
-            logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(outputs.last_hidden_state[:, kept])
         return FusionCausalLMOutput(
             loss=loss,
             logits=logits,
@@ -474,5 +492,5 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
         )
 
     def _lm_loss(self, hidden_states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        selected, targets = select_labelled(hidden_states, labels)
+        selected, targets = select_labelled(hidden_states, labels.to(hidden_states.device))
         return next_token_loss(self.lm_head, selected, targets, self.config.text_config.vocab_size)

@@ -1,10 +1,11 @@
 """Where image tokens, latent tokens and question ends stand in a batch, read from `mm_token_type_ids`.
 
-The one place that interprets token types; so any left, right or flush padding is right. Knows positions, not features.
+The one place that interprets token types; so any left, right or flush padding is right. Reading a layout looks at
+values, for which a GPU is waited for: read it from tensors on the CPU, then move it. Knows positions, not features.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,12 +21,19 @@ class TokenLayout:
         latent_positions: (Q, L) of the Q questions' latent tokens; L is 0 when there are none.
         question_ends: (Q,) of the Q questions' last tokens.
         image_of_question: (Q,) index among the N images of the image a question is about.
+        has_padded_guides: Whether guides of different lengths were padded.
     """
 
     image_positions: torch.Tensor
     latent_positions: torch.Tensor
     question_ends: torch.Tensor
     image_of_question: torch.Tensor
+    has_padded_guides: bool = False
+
+    @property
+    def num_images(self) -> int:
+        """Rows that hold an image."""
+        return self.image_positions.shape[0]
 
     @property
     def num_latents(self) -> int:
@@ -37,13 +45,26 @@ class TokenLayout:
         """Latent tokens along one side of their square."""
         return math.isqrt(self.num_latents)
 
+    def to(self, device: torch.device | str) -> "TokenLayout":
+        """The same layout on another device."""
+        return replace(
+            self,
+            image_positions=self.image_positions.to(device),
+            latent_positions=self.latent_positions.to(device),
+            question_ends=self.question_ends.to(device),
+            image_of_question=self.image_of_question.to(device),
+        )
 
-def read_layout(mm_token_type_ids: torch.Tensor, num_image_tokens: int) -> TokenLayout:
+
+def read_layout(
+    mm_token_type_ids: torch.Tensor, num_image_tokens: int, guide_attention_mask: torch.Tensor | None = None
+) -> TokenLayout:
     """Find images, latent groups and question ends.
 
     Args:
         mm_token_type_ids: (B, S) of `TEXT`, `IMAGE`, `LATENT`, `QUESTION_END`.
         num_image_tokens: Image tokens the model makes of one picture.
+        guide_attention_mask: (N, G); None: all guide tokens are real.
 
     Returns:
         The layout; all its tensors are empty for a batch without images.
@@ -54,14 +75,16 @@ def read_layout(mm_token_type_ids: torch.Tensor, num_image_tokens: int) -> Token
     image_positions = _image_positions(mm_token_type_ids, num_image_tokens)
     image_rows = torch.div(image_positions[:, :1].flatten(), mm_token_type_ids.shape[1], rounding_mode="floor")
     latent_positions, latent_rows = _latent_groups(mm_token_type_ids)
+    has_padded_guides = guide_attention_mask is not None and not bool(guide_attention_mask.all())
     if latent_positions.numel() == 0:
         empty = image_rows.new_zeros(0)
-        return TokenLayout(image_positions, latent_positions, empty, empty)
+        return TokenLayout(image_positions, latent_positions, empty, empty, has_padded_guides)
     return TokenLayout(
         image_positions,
         latent_positions,
         _question_ends(mm_token_type_ids, latent_rows),
         _image_of_question(latent_rows, image_rows),
+        has_padded_guides,
     )
 
 

@@ -307,8 +307,8 @@ class GuidedVisionEncoder(SiglipPreTrainedModel):
 
 
 def _key_bias(guide_attention_mask: torch.Tensor | None, num_patches: int, dtype: torch.dtype) -> torch.Tensor | None:
-    """Additive bias (N, 1, 1, P + G) that hides guide padding from every query, None when there is none."""
-    if guide_attention_mask is None or bool(guide_attention_mask.all()):
+    """Additive bias (N, 1, 1, P + G) that hides guide padding from every query; None without a mask."""
+    if guide_attention_mask is None:
         return None
     hidden = nn.functional.pad(guide_attention_mask == 0, (num_patches, 0))
     bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)

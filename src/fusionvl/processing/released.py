@@ -100,7 +100,7 @@ def released_parts(name_or_path: str | os.PathLike[str], arguments: Mapping[str,
             f"{name_or_path}: the patch size of vision tower {config['mm_vision_tower']!r} is not known (known: "
             f"{', '.join(TOWERS)}); pass patch_size="
         )
-    sizes = tower or {"image_size": UNKNOWN_TOWER_IMAGE_SIZE, "patch_size": given.get("patch_size")}
+    sizes: dict[str, Any] = tower or {"image_size": UNKNOWN_TOWER_IMAGE_SIZE, "patch_size": given.get("patch_size")}
     tokenizer = _tokenizer(name_or_path, hub)
     return {
         "image_processor": FusionImageProcessorPil(size=sizes["image_size"]),

@@ -1,6 +1,6 @@
 """Models on this machine behind `complete(messages)`: any image-text model of transformers, a FUSION too, or any LLM.
 
-Reached through the Auto classes, which know FUSION as soon as `fusionvl` is imported. Knows no rows and no filter.
+Reached through the Auto classes. Knows no rows and no filter.
 """
 
 import asyncio
@@ -70,6 +70,8 @@ def local_judge(name: str) -> LocalModel:
         OSError: If there is no such model.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    import fusionvl.auto  # noqa: F401 - so that it may be a FUSION
 
     return LocalModel(AutoModelForImageTextToText.from_pretrained(name), AutoProcessor.from_pretrained(name))
 
