@@ -130,15 +130,15 @@ def _chat(options: argparse.Namespace) -> None:
         raise ValueError("--api-key-env is for a server: give its --url, too")
     engine = engine_from(options)
     settings = {"num_latents": options.num_latents, "max_new_tokens": options.max_new_tokens}
-    chat(lambda messages: engine.stream(messages, **settings), options.image)
+    chat(lambda messages: engine.stream(messages, **settings), options.image, engine.format)
 
 
 def _chat_with_server(options: argparse.Namespace) -> None:
     from fusionvl.serve.client import RemoteModel
     from fusionvl.terminal import chat
 
-    if (options.device, options.dtype) != ("auto", "auto"):
-        raise ValueError("--device and --dtype are the server's to choose: leave them out with --url")
+    if (options.device, options.dtype, options.quantize) != ("auto", "auto", None):
+        raise ValueError("--device, --dtype and --quantize are the server's to choose: leave them out with --url")
     key = os.environ.get(options.api_key_env) if options.api_key_env else None
     if options.api_key_env and not key:
         raise ValueError(f"the environment variable {options.api_key_env} holds no key")

@@ -19,16 +19,18 @@ HELP = "Commands: /image PATH (another image, new conversation), /reset (same im
 def print_answer(
     engine: FusionEngine, image: str | Path | None, question: str, num_latents: int | None, max_new_tokens: int
 ) -> None:
-    """Ask one question and print the answer as it comes, its time on the error stream."""
-    _print_stream(engine.stream(conversation(image, question), num_latents=num_latents, max_new_tokens=max_new_tokens))
+    """Ask one question and print the answer as it comes; its time, and what computed it, on the error stream."""
+    pieces = engine.stream(conversation(image, question), num_latents=num_latents, max_new_tokens=max_new_tokens)
+    _print_stream(pieces, engine.format)
 
 
-def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | None) -> None:
+def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | None, note: str = "") -> None:
     """Talk about an image until the input ends; errors are told and the talk goes on.
 
     Args:
         stream: Answers a conversation piece by piece: an engine's, or a server's.
         image: Path of the first image.
+        note: Stands behind every answer's time.
     """
     _enable_line_editing()
     print(HELP)
@@ -50,7 +52,7 @@ def chat(stream: Callable[[list[dict[str, Any]]], Iterator[str]], image: str | N
                 print(HELP)
                 continue
             asked = [*messages, *conversation(None if messages else image, line)]
-            text = _print_stream(stream(asked))
+            text = _print_stream(stream(asked), note)
         except ValueError as error:
             print(error, file=sys.stderr)
             continue
@@ -68,14 +70,14 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _print_stream(pieces: Iterator[str]) -> str:
+def _print_stream(pieces: Iterator[str], note: str) -> str:
     start = time.monotonic()
     text = ""
     for piece in pieces:
         text += piece
         print(piece, end="", flush=True)
     print()
-    print(f"[{time.monotonic() - start:.2f} s]", file=sys.stderr)
+    print(f"[{time.monotonic() - start:.2f} s{f', {note}' if note else ''}]", file=sys.stderr)
     return text.strip()
 
 

@@ -218,7 +218,7 @@ class TestGradients:
         model = tiny.model(family).train()
         batch = tiny.batch([tiny.row(0, turns=2), tiny.row(1, image=False), tiny.row(2)], labels=True)
         loss, plain = self.gradients(model, batch)
-        model.activation_checkpointing_enable(settings)
+        model.gradient_checkpointing_enable(settings)
         assert model.model.language_model.layers[0].gradient_checkpointing
         checkpointed_loss, checkpointed = self.gradients(model, batch)
         assert difference(loss, checkpointed_loss) <= 1e-6
@@ -229,7 +229,7 @@ class TestGradients:
     def test_reentrant_checkpointing_does_not_lose_gradients_silently(self, tiny):
         """The interaction context is a keyword argument, which reentrant checkpointing does not follow."""
         model = tiny.model().train()
-        model.activation_checkpointing_enable({"use_reentrant": True})
+        model.gradient_checkpointing_enable({"use_reentrant": True})
         with pytest.raises(RuntimeError, match="backward through the graph a second time"):
             model(**tiny.batch([tiny.row(0)], labels=True)).loss.backward()
 

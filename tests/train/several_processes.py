@@ -33,7 +33,7 @@ def check_sharding(recipe, gradient_checkpointing):
     whole, processor = starting_point(recipe)
     collate = FusionCollator(processor, num_latents=[4])
     if gradient_checkpointing:
-        whole.activation_checkpointing_enable({"use_reentrant": False})
+        whole.gradient_checkpointing_enable({"use_reentrant": False})
     sharded = copy.deepcopy(whole)
     apply_fsdp2(sharded, all_processes())
     assert all(isinstance(parameter, DTensor) for parameter in sharded.parameters())

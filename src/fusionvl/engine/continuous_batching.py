@@ -253,11 +253,8 @@ class ContinuousBatching:
         self._batch.clear()
 
     def _new_answer(self, request: Request) -> RunningAnswer:
-        ends = self._engine.model.generation_config.eos_token_id
         detokenizer = Detokenizer(self._engine.processor.tokenizer, self._token_bytes)
-        return RunningAnswer(
-            request, detokenizer, self._token_bytes, {ends} if isinstance(ends, int) else set(ends or ())
-        )
+        return RunningAnswer(request, detokenizer, self._token_bytes, set(self._engine.ends))
 
     def _admit(self, request: Request) -> None:
         answer = self._new_answer(request)

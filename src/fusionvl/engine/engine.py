@@ -15,7 +15,8 @@ from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
 
 from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
 from fusionvl.engine.generation_request import ContextExceeded
-from fusionvl.engine.loading import load_model, load_processor
+from fusionvl.engine.loading import Placement, load_placed, load_processor
+from fusionvl.engine.quantization import bits_of
 from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.model.vision_encoder import PatchStates
@@ -73,26 +74,44 @@ class FusionEngine:
         *,
         dtype: str = "auto",
         device: str = "auto",
+        quantize: Literal["int8", "int4"] | None = None,
+        device_map: Any = None,
+        quantization_config: Any = None,
+        attn_implementation: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> "FusionEngine":
         """Load a model and its processor.
 
         Args:
             name: Hub name or folder, of ours or released by the authors; None is the model shipped with the package.
-            dtype: `float32`, `bfloat16`, `float16`, or `auto`: float32 on a CPU, the checkpoint's own elsewhere.
+            dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own where the device computes in it,
+                else the best there is.
             device: A torch device, or `auto`: a GPU when there is one.
+            quantize: `int8` or `int4` for weights in fewer bits; what that costs is in docs/quantization.md.
+            device_map: As in transformers, to spread a model over several devices.
+            quantization_config: As in transformers, in place of `quantize`.
+            attn_implementation: As in transformers.
             cache_bytes: Bound on the image features kept for further questions.
 
         Raises:
-            ValueError: When there is no such model, or it cannot be loaded; with the reason.
+            ValueError: When there is no such model, it cannot be loaded, or memory does not suffice; with the reason.
         """
         source = str(name) if name is not None else str(shipped_model())
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if dtype == "auto" and torch.device(device).type == "cpu":
-            dtype = "float32"
+        placement = Placement(dtype, device, quantize, device_map, quantization_config, attn_implementation)
         processor = load_processor(source)
-        return cls(load_model(source, dtype).to(device).eval(), processor, cache_bytes)
+        return cls(load_placed(source, placement), processor, cache_bytes)
+
+    @property
+    def ends(self) -> list[int]:
+        """Tokens that end an answer: those that the model's generation config lists, and the template's own."""
+        listed = self.model.generation_config.eos_token_id
+        ends = {self.processor.end_of_turn_id, *(listed if isinstance(listed, list) else [listed])}
+        return sorted(end for end in ends if end is not None)
+
+    @property
+    def format(self) -> str:
+        """In which number format and where it answers: `bfloat16 on cpu`, `int8 on cpu`."""
+        return f"{bits_of(self.model) or str(self.model.dtype).removeprefix('torch.')} on {self.model.device}"
 
     def ask(self, image: Any, question: str, **settings: Any) -> str:
         """Answer one question about one image.
@@ -127,6 +146,7 @@ class FusionEngine:
             ValueError: When an image or a conversation cannot be used, or does not fit the context; with the reason.
         """
         _refuse(generation, "streamer", "return_dict_in_generate")
+        generation = {"eos_token_id": self.ends or None, **generation}
         inputs = self.encode(conversations, num_latents)
         with torch.inference_mode():
             sequences = self.model.generate(
@@ -135,9 +155,10 @@ class FusionEngine:
         prompt_length = inputs["input_ids"].shape[1]
         prompt_tokens = inputs["attention_mask"].sum(1).tolist()
         copies = sequences.shape[0] // len(conversations)
-        ends = generation.get("eos_token_id", self.model.generation_config.eos_token_id)
         return [
-            self._to_answer(sequence[prompt_length:].tolist(), prompt_tokens[row // copies], ends)
+            self._to_answer(
+                sequence[prompt_length:].tolist(), prompt_tokens[row // copies], generation["eos_token_id"]
+            )
             for row, sequence in enumerate(sequences)
         ]
 
@@ -169,6 +190,7 @@ class FusionEngine:
             **self.with_features(inputs),
             "max_new_tokens": self.room(inputs, max_new_tokens),
             "streamer": streamer,
+            "eos_token_id": self.ends or None,
             "stopping_criteria": [*generation.pop("stopping_criteria", ()), stop],
             **generation,
         }
@@ -201,20 +223,20 @@ class FusionEngine:
     def with_features(
         self, inputs: BatchFeature, compute: Callable[[torch.Tensor], ImageFeatures] | None = None
     ) -> dict[str, Any]:
-        """The batch on the model's device, with its images' features: remembered, or computed and remembered.
+        """The batch with its images' features on the model's device: remembered, or computed and remembered.
 
         Args:
             inputs: From `encode`.
             compute: What computes the features of an image that is not known yet; None: `image_features`.
         """
-        settings: dict[str, Any] = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        settings: dict[str, Any] = dict(inputs)  # `generate` moves them, once it has looked at them on the CPU
         if "pixel_values" not in inputs:
             return settings
         with torch.inference_mode():
             features = [
                 self.cache.get(pixels, compute or self.image_features) for pixels in inputs["pixel_values"].split(1)
             ]
-        settings["pixel_values"] = settings["pixel_values"][:, -1:].to(self.model.dtype)
+        settings["pixel_values"] = settings["pixel_values"][:, -1:].to(self.model.device, self.model.dtype)
         # The model's configuration decides which features there are: all images have them, or none has.
         if maps := [feature.global_features for feature in features if feature.global_features is not None]:
             settings["global_features"] = torch.cat(maps)

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 def add_engine_options(parser: argparse.ArgumentParser, *, generation: bool = True) -> None:
-    """Add `--model`, `--num-latents`, `--dtype` and `--device`; with `generation` also `--max-new-tokens`."""
+    """Add `--model`, `--num-latents`, `--dtype`, `--device` and `--quantize`; with `generation` `--max-new-tokens`."""
     parser.add_argument("--model", metavar="NAME_OR_PATH", help="hub name or folder (default: the shipped model)")
     parser.add_argument("--num-latents", metavar="N", type=int, help="latent tokens per question, a square number")
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--quantize", choices=["int8", "int4"], help="hold the weights in fewer bits: less memory")
     if generation:
         parser.add_argument("--max-new-tokens", metavar="N", type=positive, default=512)
 
@@ -52,7 +53,9 @@ def engine_from(options: argparse.Namespace) -> "FusionEngine":
     from fusionvl.engine.engine import FusionEngine
 
     quiet_transformers()
-    return FusionEngine.from_pretrained(options.model, dtype=options.dtype, device=options.device)
+    return FusionEngine.from_pretrained(
+        options.model, dtype=options.dtype, device=options.device, quantize=options.quantize
+    )
 
 
 def quiet_transformers() -> None:

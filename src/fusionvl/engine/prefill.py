@@ -67,6 +67,8 @@ class Prefill:
         self._thread = threading.get_ident()
         try:
             model_inputs = self._engine.with_features(inputs, compute)
+            device = self._engine.model.device
+            model_inputs |= {name: v.to(device) for name, v in model_inputs.items() if isinstance(v, torch.Tensor)}
             output = self._engine.model(
                 **model_inputs, past_key_values=DynamicCache(), use_cache=True, logits_to_keep=1
             )

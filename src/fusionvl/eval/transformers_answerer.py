@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fusionvl.engine.devices import choose_device, choose_dtype
 from fusionvl.engine.engine import conversation
 from fusionvl.engine.loading import in_one_sentence
 from fusionvl.eval.answerer import Reply
@@ -48,16 +49,14 @@ class TransformersAnswerer:
         Raises:
             ValueError: When it cannot be loaded; with the reason.
         """
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        if dtype == "auto" and torch.device(device).type == "cpu":
-            dtype = "float32"
+        place = choose_device(device)
         with in_one_sentence(name):
-            model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+            own = AutoConfig.from_pretrained(name).dtype or torch.float32
+            model = AutoModelForImageTextToText.from_pretrained(name, dtype=choose_dtype(dtype, own, place))
             processor = AutoProcessor.from_pretrained(name)
-        return cls(model.to(device).eval(), processor, name)
+        return cls(model.to(place).eval(), processor, name)
 
     def settings(self) -> dict[str, Any]:
         """Weights, dtype, class."""

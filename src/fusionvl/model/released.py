@@ -5,6 +5,7 @@ decoder config, `mm_*` keys, and the parameter names of a LLaVA fork. Models are
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ _NOT_DECODER_KEYS = re.compile(
     r"^(mm_.*|tune_.*|unfreeze_.*|use_mm_.*|tokenizer_.*|freeze_.*|image_aspect_ratio|image_grid_pinpoints|query_len|"
     r"window_size|.*_of_vision_sampler_layers|architectures|model_type|transformers_version|auto_map|_name_or_path)$"
 )
+
+
+def our_key(released_key: str) -> str:
+    """The name that a parameter of a released checkpoint has here."""
+    for pattern, replacement in RELEASED_KEYS.items():
+        released_key = re.sub(pattern, replacement, released_key)
+    return released_key
 
 
 def is_released(config: dict[str, Any]) -> bool:
@@ -181,7 +189,7 @@ class ReleasedLoadingMixin:
         model, info = super().from_pretrained(  # type: ignore[misc]
             source, *args, config=config, use_safetensors=True, output_loading_info=True, **kwargs
         )
-        _require_all_keys(source, model, info)
+        require_all_keys(source, model, info["missing_keys"], info["unexpected_keys"])
         if is_released(raw_config):
             model._weight_conversions = None  # transformers would undo the renaming on saving: we save in our layout
             if model.can_generate():
@@ -212,12 +220,17 @@ def refuse_pickle(folder: Path) -> None:
         )
 
 
-def _require_all_keys(source: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    missing = sorted(info["missing_keys"])
+def require_all_keys(source: str, model: PreTrainedModel, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Refuse a checkpoint that leaves a parameter open, or holds one that the model has no place for.
+
+    Raises:
+        ValueError: With counts and the first names.
+    """
     # The base model of a full checkpoint has no head: that one key is left over by design.
-    unexpected = sorted(key for key in info["unexpected_keys"] if hasattr(model, "lm_head") or "lm_head" not in key)
-    if missing or unexpected:
+    left_over = sorted(key for key in unexpected if hasattr(model, "lm_head") or "lm_head" not in key)
+    open_keys = sorted(missing)
+    if open_keys or left_over:
         raise ValueError(
-            f"The checkpoint {source} does not fit the model: {len(missing)} missing keys {missing[:5]}, "
-            f"{len(unexpected)} unexpected keys {unexpected[:5]}"
+            f"The checkpoint {source} does not fit the model: {len(open_keys)} missing keys {open_keys[:5]}, "
+            f"{len(left_over)} unexpected keys {left_over[:5]}"
         )

@@ -37,7 +37,9 @@ from fusionvl.processing.row_encoding import EncodedRow, Expansion, drop_last_tu
 from fusionvl.processing.text_encoding import TextEncoder
 
 # Arguments of one call. Those that every processor of transformers takes are accepted, used or not.
-_OWN_OPTIONS = frozenset({"num_latents", "return_labels", "return_assistant_tokens_mask"})
+_OWN_OPTIONS = frozenset(
+    {"num_latents", "return_labels", "return_assistant_tokens_mask", "sanitize_control_tokens", "return_tensors"}
+)
 _CALL_OPTIONS = _OWN_OPTIONS | TextKwargs.__annotations__.keys() | ImagesKwargs.__annotations__.keys()
 _GROUPS = ("common_kwargs", "text_kwargs", "images_kwargs")  # transformers' way of naming whom an argument is for
 

@@ -27,7 +27,11 @@ def load_engine(source: str, settings: WorkerSettings, limits: Limits) -> Loaded
 
     quiet_transformers()
     engine = FusionEngine.from_pretrained(
-        source, dtype=settings.dtype, device=settings.device, cache_bytes=settings.image_cache_bytes
+        source,
+        dtype=settings.dtype,
+        device=settings.device,
+        quantize=settings.quantize,
+        cache_bytes=settings.image_cache_bytes,
     )
     # The server lets so many through; they stand in line all at once before the first of them runs.
     batching = ContinuousBatching(

@@ -50,7 +50,8 @@ def add_serve_options(serve: argparse.ArgumentParser) -> None:
         "--drain-seconds", metavar="S", type=number_from_zero, default=30.0, help="for running answers at the end"
     )
     serve.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
-    serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    serve.add_argument("--quantize", choices=["int8", "int4"], help="hold the weights in fewer bits: less memory")
     _add_ray_options(serve.add_argument_group("on a Ray cluster"))
 
 
@@ -168,6 +169,7 @@ def settings_from(options: argparse.Namespace) -> ServerSettings:
         workers=WorkerSettings(
             device=options.device,
             dtype=options.dtype,
+            quantize=options.quantize,
             max_batch=options.max_batch,
             memory_bytes=None if options.memory_gb is None else int(options.memory_gb * 1e9),
         ),

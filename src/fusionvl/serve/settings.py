@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 MIB = 2**20
 
@@ -63,7 +64,7 @@ class WorkerSettings:
     """How models run in their processes.
 
     Attributes:
-        device, dtype: As for `FusionEngine.from_pretrained`.
+        device, dtype, quantize: As for `FusionEngine.from_pretrained`.
         max_batch: Answers that are decoded together.
         load_seconds: Until a model must be ready.
         silence_seconds: Without a sign of life until a worker counts as hung and is replaced.
@@ -73,6 +74,7 @@ class WorkerSettings:
 
     device: str = "auto"
     dtype: str = "auto"
+    quantize: Literal["int8", "int4"] | None = None
     max_batch: int = 8
     load_seconds: float = 600.0
     silence_seconds: float = 60.0

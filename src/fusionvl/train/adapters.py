@@ -41,7 +41,7 @@ def check_adapters(stages: Sequence[StageConfig], in_bfloat16: bool) -> None:
             continue
         import_extra("peft", extra="train", needed_for="lora")
         if stage.lora.base == "nf4":
-            import_extra("bitsandbytes", extra="qlora", needed_for="lora with base: nf4")
+            import_extra("bitsandbytes", extra="quantize", needed_for="lora with base: nf4")
         if stage.lora.base == "bfloat16" and not in_bfloat16:
             raise ValueError(
                 f"Stage {stage.name}: lora.base is bfloat16, and this run computes in float32: set "

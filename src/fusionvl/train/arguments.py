@@ -4,13 +4,13 @@ Knows recipes and what the machine computes in; knows no data and no model.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
 
+from fusionvl.engine.devices import multiplies_in_bfloat16
 from fusionvl.train.config import Recipe, StageConfig
-from fusionvl.train.precision import multiplies_in_bfloat16
 from fusionvl.train.processes import world_size
 
 _DEEPSPEED_CONFIGS = Path(__file__).parent / "deepspeed"
@@ -54,18 +54,23 @@ def training_arguments(recipe: Recipe, stage: StageConfig, folder: Path) -> Trai
         use_cpu=not torch.cuda.is_available(),
         logging_steps=recipe.log_every,
         save_steps=recipe.save_every,
-        activation_checkpointing=recipe.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         dataloader_num_workers=recipe.data_workers,
         ignore_data_skip=True,  # batches start at the right position by themselves
         remove_unused_columns=False,
         disable_tqdm=True,  # the progress bar is ours
         report_to=recipe.report_to,
         seed=recipe.seed,
+        **_checkpointing(recipe.gradient_checkpointing),
     )
     if arguments.n_gpu > 1:  # one process beside several GPUs takes one: DataParallel would divide images like rows
         arguments._n_gpu = 1
     return arguments
+
+
+def _checkpointing(is_on: bool) -> dict[str, Any]:
+    """Recomputed activations; transformers before 5.22 calls that gradient checkpointing."""
+    name = "activation" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient"
+    return {f"{name}_checkpointing": is_on, f"{name}_checkpointing_kwargs": {"use_reentrant": False}}
 
 
 def computes_in_bfloat16(recipe: Recipe) -> bool:

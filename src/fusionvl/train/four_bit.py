@@ -1,6 +1,6 @@
 """Linear layers whose frozen weights are held in 4 bits (NF4, its scales quantized once more), through bitsandbytes.
 
-Knows single layers; which ones, and the adapters on them, are in `adapters.py`. Needs the extra `qlora`.
+Knows single layers; which ones, and the adapters on them, are in `adapters.py`. Needs the extra `quantize`.
 """
 
 import torch
@@ -11,7 +11,7 @@ try:
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit, Params4bit
 except ImportError as error:
-    raise ImportError("lora.base: nf4 needs bitsandbytes: pip install 'fusionvl[qlora]'") from error
+    raise ImportError("lora.base: nf4 needs bitsandbytes: pip install 'fusionvl[quantize]'") from error
 
 
 class FrozenLinear4bit(Linear4bit):

@@ -11,7 +11,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from fusionvl.train.precision import multiplies_in_bfloat16
+from fusionvl.engine.devices import multiplies_in_bfloat16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the odd polynomial that each round applies to singular values: the steepest at zero that still ends near one."""
