@@ -24,15 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     options = _parser().parse_args(with_action(sys.argv[1:] if arguments is None else arguments))
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+        return code
     except (ValueError, ModuleNotFoundError) as error:
         print(f"fusionvl {options.command}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader went away: `fusionvl ask ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except OSError as error:  # a disk that is full or gone, a folder that may not be written
+        print(f"fusionvl {options.command}: {error}", file=sys.stderr)
+        _drop_output()
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _drop_output() -> None:
+    """What is still buffered cannot be written; Python would try again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -284,12 +284,6 @@ class TestFromPretrained:
             answer = again.answer([conversation(image, QUESTION)], max_new_tokens=NEW)
             assert answer == engine.answer([conversation(image, QUESTION)], max_new_tokens=NEW)
 
-    def test_dtypes(self, engine, tmp_path):
-        engine.model.to(torch.bfloat16).save_pretrained(tmp_path)
-        engine.processor.save_pretrained(tmp_path)
-        assert FusionEngine.from_pretrained(tmp_path, device="cpu").model.dtype == torch.float32
-        assert FusionEngine.from_pretrained(tmp_path, device="cpu", dtype="bfloat16").model.dtype == torch.bfloat16
-
     def test_images_of_any_kind(self, engine, picture, tmp_path):
         picture.save(tmp_path / "picture.png")
         expected = engine.ask(picture, QUESTION, max_new_tokens=NEW)

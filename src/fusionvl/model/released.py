@@ -51,6 +51,13 @@ RELEASED_KEYS: dict[str, str] = {
     _SAMPLER + r"proj_out\.linear_2\.": r"model.interaction_layers.\1.fc2.",
 }
 
+_REQUIRED_KEYS = (
+    "mm_vision_tower",
+    "num_of_vision_sampler_layers",
+    "start_of_vision_sampler_layers",
+    "stride_of_vision_sampler_layers",
+    "window_size",
+)
 # Not the decoder's: the rest of a released config is the decoder's own config.
 _NOT_DECODER_KEYS = re.compile(
     r"^(mm_.*|tune_.*|unfreeze_.*|use_mm_.*|tokenizer_.*|freeze_.*|image_aspect_ratio|image_grid_pinpoints|query_len|"
@@ -81,8 +88,11 @@ def convert_config(
         vision_heads: Attention heads of an unknown tower.
 
     Raises:
-        ValueError: For an unknown tower without a local checkpoint to read its geometry from.
+        ValueError: For a key that is missing, or an unknown tower without a local checkpoint to read its geometry
+            from.
     """
+    if lacking := [key for key in _REQUIRED_KEYS if key not in released]:
+        raise ValueError(f"The released configuration of {folder or 'this model'} lacks {', '.join(lacking)}")
     decoder_type = FAMILIES[released["model_type"]].decoder_type
     decoder = {key: value for key, value in released.items() if not _NOT_DECODER_KEYS.match(key)}
     dtype = decoder.pop("torch_dtype", None) or decoder.pop("dtype", None)

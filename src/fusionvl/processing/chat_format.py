@@ -12,6 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 VISION_START = "<vision_start>"
@@ -224,9 +225,12 @@ def learn_chat_format(
 
 
 def _render(template: str, messages: list[dict[str, Any]], variables: Mapping[str, str]) -> tuple[str, list[Any]]:
-    texts, spans = render_jinja_template(
-        conversations=[messages], chat_template=template, return_assistant_tokens_mask=True, **variables
-    )
+    try:
+        texts, spans = render_jinja_template(
+            conversations=[messages], chat_template=template, return_assistant_tokens_mask=True, **variables
+        )
+    except TemplateError as error:
+        raise ValueError(f"the chat template is broken: {error}. It begins with {template[:60]!r}") from error
     return texts[0], spans[0]
 
 

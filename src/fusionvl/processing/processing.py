@@ -32,9 +32,10 @@ from fusionvl.processing.chat_format import (
 )
 from fusionvl.processing.conversation import as_conversations, images_of, validate_conversation
 from fusionvl.processing.image_processing import VIEWS_PER_IMAGE, FusionImageProcessorPil, ImageLike
-from fusionvl.processing.released import released_parts
+from fusionvl.processing.released import HUB_ARGUMENTS, released_parts
 from fusionvl.processing.row_encoding import EncodedRow, Expansion, drop_last_turn, encode_row
 from fusionvl.processing.text_encoding import TextEncoder
+from fusionvl.processing.tokenizer_files import load_tokenizer
 
 # Arguments of one call. Those that every processor of transformers takes are accepted, used or not.
 _OWN_OPTIONS = frozenset(
@@ -286,7 +287,7 @@ class FusionProcessor(ProcessorMixin):
     ) -> list[Any]:
         # Named here, so that loading works before, and without, registration with AutoImageProcessor.
         image_processor = FusionImageProcessorPil.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs)
+        tokenizer = load_tokenizer(pretrained_model_name_or_path, {n: kwargs[n] for n in HUB_ARGUMENTS if n in kwargs})
         return [image_processor, tokenizer]
 
     @property

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.utils import PROCESSOR_NAME, cached_file
+from transformers import PreTrainedConfig
+from transformers.utils import PROCESSOR_NAME
 
 from fusionvl.processing.image_processing import FusionImageProcessorPil
-from fusionvl.processing.sentencepiece_tokenizer import sentencepiece_tokenizer
 from fusionvl.processing.text_encoding import WORD_START
+from fusionvl.processing.tokenizer_files import find_file, load_tokenizer
 
 DEFAULT_NUM_LATENTS = 64
 UNKNOWN_TOWER_IMAGE_SIZE = 384
@@ -83,7 +83,7 @@ def released_parts(name_or_path: str | os.PathLike[str], arguments: Mapping[str,
             damaged tokenizer.
     """
     hub = {name: arguments[name] for name in HUB_ARGUMENTS if name in arguments}
-    if _find(name_or_path, PROCESSOR_NAME, hub) is not None:
+    if find_file(name_or_path, PROCESSOR_NAME, hub) is not None:
         return None
     config, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
     family = FAMILIES.get(config.get("model_type"))
@@ -101,7 +101,7 @@ def released_parts(name_or_path: str | os.PathLike[str], arguments: Mapping[str,
             f"{', '.join(TOWERS)}); pass patch_size="
         )
     sizes: dict[str, Any] = tower or {"image_size": UNKNOWN_TOWER_IMAGE_SIZE, "patch_size": given.get("patch_size")}
-    tokenizer = _tokenizer(name_or_path, hub)
+    tokenizer = load_tokenizer(name_or_path, hub)
     return {
         "image_processor": FusionImageProcessorPil(size=sizes["image_size"]),
         "tokenizer": tokenizer,
@@ -126,25 +126,12 @@ def end_of_turn_id(name_or_path: str | os.PathLike[str], model_type: str, hub: M
     """
     end_of_turn = FAMILIES[model_type].end_of_turn
     # Slow tokenizers list their added tokens in one file, fast ones in the other.
-    added = _json(_find(name_or_path, "tokenizer_config.json", hub)).get("added_tokens_decoder", {})
+    added = _json(find_file(name_or_path, "tokenizer_config.json", hub)).get("added_tokens_decoder", {})
     ids = {token["content"]: int(index) for index, token in added.items()}
     if end_of_turn not in ids:
-        tokens = _json(_find(name_or_path, "tokenizer.json", hub)).get("added_tokens", [])
+        tokens = _json(find_file(name_or_path, "tokenizer.json", hub)).get("added_tokens", [])
         ids = {token["content"]: token["id"] for token in tokens}
     return ids.get(end_of_turn)
-
-
-def _tokenizer(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """The fast tokenizer, from `tokenizer.json` or else from a slow tokenizer's `tokenizer.model`."""
-    model_file = _find(name_or_path, "tokenizer.model", hub)
-    if model_file is None or _find(name_or_path, "tokenizer.json", hub) is not None:
-        return AutoTokenizer.from_pretrained(name_or_path, **hub)
-    return sentencepiece_tokenizer(model_file, _find(name_or_path, "tokenizer_config.json", hub))
-
-
-def _find(name_or_path: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
-    found = cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub)
-    return None if found is None else Path(found)
 
 
 def _json(path: Path | None) -> dict[str, Any]:

@@ -1,16 +1,48 @@
-"""A SentencePiece `tokenizer.model` -> the fast tokenizer of the same ids.
+"""Tokenizer files of a folder or a hub name -> a fast tokenizer.
 
-The released Phi-3.5 models were saved by a slow tokenizer, whose folders hold no `tokenizer.json`. Knows the files of
-such a folder. Reads the model with the SentencePiece library alone: transformers' own way goes through protobuf files
-that fit only the newest protobuf.
+The released Phi-3.5 models were saved by a slow tokenizer, whose folders hold a SentencePiece `tokenizer.model` and no
+`tokenizer.json`. It is read with the SentencePiece library alone: transformers' own way goes through protobuf files
+that fit only the newest protobuf. Knows files and what is wrong with them; knows no conversation.
 """
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sentencepiece import SentencePieceProcessor
 from tokenizers import AddedToken
-from transformers import LlamaTokenizer
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+
+def load_tokenizer(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The fast tokenizer, from `tokenizer.json` or else from a slow tokenizer's `tokenizer.model`.
+
+    Args:
+        name_or_path: folder or hub name.
+        hub: arguments of `from_pretrained` that say where to look.
+
+    Raises:
+        ValueError: a file is damaged; the message names it, or the folder.
+        OSError: there is no such folder or name.
+    """
+    model_file = find_file(name_or_path, "tokenizer.model", hub)
+    if model_file is not None and find_file(name_or_path, "tokenizer.json", hub) is None:
+        return sentencepiece_tokenizer(model_file, find_file(name_or_path, "tokenizer_config.json", hub))
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, **hub)
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing more special
+        raise ValueError(f"the tokenizer of {name_or_path} cannot be read: {error}") from error
+
+
+def find_file(name_or_path: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
+    """A file of a folder, or of a hub name's cached files; None if it has none of that name."""
+    found = cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub)
+    return None if found is None else Path(found)
 
 
 def sentencepiece_tokenizer(model_file: Path, config_file: Path | None) -> LlamaTokenizer:
