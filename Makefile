@@ -11,10 +11,12 @@ PYTEST_ARGS ?=
 TEST_WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
+OLDEST_TRANSFORMERS := $(shell sed -nE 's/.*"transformers>=([0-9]+\.[0-9]+),.*/\1/p' pyproject.toml)
 SETUP := PYTHON="$(PYTHON)" scripts/set_up.sh
 REQUIREMENTS := pyproject.toml constraints.txt scripts/set_up.sh
 
-.PHONY: help demo test lint types tests format wheel wheel-check clean
+.PHONY: help demo test lint types tests tests-oldest format wheel wheel-check clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -46,6 +48,20 @@ tests: $(VENV)/.stamp-dev ## pytest
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 		$(BIN)/python -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
+# The packages of $(VENV), seen through a path file, with the one that differs in front of them.
+$(OLDEST)/.stamp: $(VENV)/.stamp-dev
+	$(PYTHON) -m venv $(OLDEST)
+	$(BIN)/python -c 'import site, sys; print(site.getsitepackages()[0]); print("$(CURDIR)/src")' \
+		>"$$($(OLDEST)/bin/python -c 'import site; print(site.getsitepackages()[0])')/others.pth"
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "transformers==$(OLDEST_TRANSFORMERS).*"
+	@touch $@
+
+tests-oldest: $(OLDEST)/.stamp ## pytest of model, processing and engine with the oldest transformers that pyproject.toml allows
+	@$(OLDEST)/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+		$(OLDEST)/bin/python -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist loadfile \
+		tests/model tests/processing tests/engine tests/test_shipped_model.py
+
 format: $(VENV)/.stamp-dev ## rewrite the files as `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -59,5 +75,5 @@ wheel-check: wheel ## install the wheel alone, outside the repository, and ask i
 	PYTHON="$(PYTHON)" scripts/check_wheel.sh dist/fusionvl-*.whl
 
 clean: ## remove the environments, builds and caches
-	rm -rf $(VENV) .venv-lmms build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) $(OLDEST) .venv-lmms build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -155,6 +155,45 @@ def test_help_loads_no_torch(arguments):
     assert "fusionvl" in finished.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["missing.yaml", "seed=1", "stages.lora.rank=16", "--stage", "2"],
+        ["missing.yaml", "--stage", "2", "seed=1", "stages.lora.rank=16"],
+        ["--stage", "2", "missing.yaml", "seed=1", "--output", "x", "stages.lora.rank=16"],
+    ],
+)
+def test_values_of_a_recipe_may_stand_anywhere(monkeypatch, tmp_path, arguments):
+    seen = []
+    monkeypatch.setattr("fusionvl.train.config.load_recipe", lambda *given: seen.append(given) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("train", *arguments)
+    assert seen == [("missing.yaml", ["seed=1", "stages.lora.rank=16"])]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["train", "r.yaml", "--stage", "2", "seed"], ["ask", "a.png", "what?", "--sed", "x=1"]]
+)
+def test_what_is_no_argument(capsys, arguments):
+    with pytest.raises(SystemExit) as raised:
+        run(*arguments)
+    assert raised.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_a_full_standard_output_is_one_sentence(model_folder, picture):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this platform")
+    command = [sys.executable, "-m", "fusionvl", "info", str(model_folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
+    assert finished.returncode == 2
+    assert finished.stderr.strip() == "fusionvl info: [Errno 28] No space left on device"
+
+
 def test_wrong_usage_is_code_2(capsys):
     with pytest.raises(SystemExit) as raised:
         run("ask", "only-an-image.png")

@@ -7,6 +7,7 @@ with one sentence and exit code 2.
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from fusionvl.synth.commands import add_synth_commands
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    options = _parser().parse_args(with_action(sys.argv[1:] if arguments is None else arguments))
+    options = _parse(with_action(sys.argv[1:] if arguments is None else arguments))
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -39,6 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse a command; KEY=VALUE of `train` may stand behind its options, too, where argparse expects no more."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not (options.command == "train" and all(re.fullmatch(r"[\w.]+=.*", part, re.DOTALL) for part in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
+    return options
 
 
 def _drop_output() -> None:

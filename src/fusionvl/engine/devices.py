@@ -3,9 +3,16 @@
 Whoever asks for a device that is not there, or is no device, is told what there is.
 """
 
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psutil
 import torch
 
+LARGE_BLOCK = 2**22  # bytes
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD in glibc's malloc.h
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -71,6 +78,22 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return int(psutil.virtual_memory().available)
+
+
+@contextmanager
+def tight_memory() -> Iterator[None]:
+    """Let the process give memory back to the system: what is freed within, and every large block from now on.
+
+    glibc would learn to keep blocks of up to 32 MB, and a cache that grows with every token leaves holes of all sizes
+    among them. Other C libraries are left as they are.
+    """
+    c_library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if c_library is None or not hasattr(c_library, "mallopt") or not hasattr(c_library, "malloc_trim"):
+        yield
+        return
+    c_library.mallopt(_MMAP_THRESHOLD, LARGE_BLOCK)
+    yield
+    c_library.malloc_trim(0)
 
 
 def _has_mps() -> bool:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from accelerate import init_empty_weights
@@ -19,6 +19,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig
 from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
+from fusionvl.engine.devices import tight_memory
 from fusionvl.engine.quantized_layers import Int8Linear, fits_int4, fits_int8, int4_linear
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.model.released import is_released, our_key, require_all_keys
@@ -114,27 +115,36 @@ def load_on_cpu(
         model = FusionForConditionalGeneration(config)
     if attention is not None:
         model.set_attn_implementation(attention)
-    narrow, unexpected = layer_bits(model, bits), list[str]()
-    names = {name for name, _ in model.named_parameters()}
+    with tight_memory():
+        unexpected = _fill(model, _tensors(source), layer_bits(model, bits), dtype)
+    model.tie_weights()
+    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    require_all_keys(source, model, missing, unexpected)
+    if cached_file(source, GENERATION_CONFIG_NAME, _raise_exceptions_for_missing_entries=False) is not None:
+        model.generation_config = GenerationConfig.from_pretrained(source)
+    return model.eval()
+
+
+def _fill(
+    model: nn.Module, tensors: Iterator[tuple[str, torch.Tensor]], narrow: dict[str, str], dtype: torch.dtype
+) -> list[str]:
+    """Put every tensor in its place, narrowed where it is to be; return the names that have none."""
+    names, unexpected = {name for name, _ in model.named_parameters()}, list[str]()
     biases: dict[str, torch.Tensor] = {}
-    for name, tensor in _tensors(source):
-        layer = name.removesuffix(".weight")
+    for name, tensor in tensors:
+        layer, _, kind = name.rpartition(".")
         if name not in names:
             if not _UNUSED.search(name):
                 unexpected.append(name)
-        elif layer in narrow and name.endswith(".weight"):
+        elif layer in narrow and kind == "weight":
             _narrow(model, layer, tensor, narrow[layer], dtype)
-        elif name.endswith(".bias") and name.removesuffix(".bias") in narrow:
+        elif layer in narrow:
             biases[name] = tensor.to(dtype)
         else:
             _set(model, name, tensor.to(dtype))
     for name, bias in biases.items():  # after the layers they belong to, whichever came first
         _set(model, name, bias)
-    model.tie_weights()
-    missing = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    require_all_keys(source, model, missing, unexpected)
-    _take_generation_config(model, source)
-    return model.eval()
+    return unexpected
 
 
 def _tensors(source: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -165,8 +175,3 @@ def _narrow(model: nn.Module, name: str, weight: torch.Tensor, bits: str, dtype:
 def _set(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     path, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))
-
-
-def _take_generation_config(model: Any, source: str) -> None:
-    if cached_file(source, GENERATION_CONFIG_NAME, _raise_exceptions_for_missing_entries=False) is not None:
-        model.generation_config = GenerationConfig.from_pretrained(source)

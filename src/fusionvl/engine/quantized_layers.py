@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FEW_ROWS = 32  # up to here the narrow product is the faster one
 _INPUTS_OF_KERNEL = 16  # torch's CPU kernel takes inputs in such groups, and ends the process where it cannot
+_WIDE_AT_ONCE = 2**19  # weights; in float32 less than `LARGE_BLOCK`
 BLOCK = 64  # weights that share a scale in int4
 _COLUMNS_OF_KERNEL = 32  # bitsandbytes' CPU kernel takes output columns in such groups
 _STEPS = 4096  # of the table from a scaled weight to its NF4 code
@@ -42,9 +43,11 @@ class Int8Linear(nn.Module):
 
     def quantize(self, weight: torch.Tensor) -> None:
         """Take over a weight (outputs, inputs) of any float dtype."""
-        scale = weight.abs().amax(dim=1).float().clamp_(min=torch.finfo(torch.float32).tiny) / 127
-        self.weight.copy_((weight / scale[:, None]).round_())
-        self.scale.copy_(scale)
+        for rows in self._chunks():
+            wide = weight[rows].to(torch.float32, copy=True)
+            scale = wide.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny) / 127
+            self.weight[rows] = wide.div_(scale[:, None]).round_().to(torch.int8)
+            self.scale[rows] = scale.to(self.scale.dtype)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -53,10 +56,18 @@ class Int8Linear(nn.Module):
             narrow = torch._weight_int8pack_mm(rows.bfloat16(), self.weight, self.scale.bfloat16())
             outputs = narrow.to(inputs.dtype)
         else:
-            outputs = nn.functional.linear(rows, self.weight.to(rows.dtype)) * self.scale
+            outputs = rows.new_empty(rows.shape[0], self.weight.shape[0])
+            for part in self._chunks():
+                outputs[:, part] = nn.functional.linear(rows, self.weight[part].to(rows.dtype))
+            outputs *= self.scale
         if self.bias is not None:
             outputs = outputs + self.bias
         return outputs.view(*inputs.shape[:-1], -1)
+
+    def _chunks(self) -> list[slice]:
+        """Outputs in groups whose wide weights are small: the same memory serves one after the other."""
+        step = max(1, _WIDE_AT_ONCE // self.weight.shape[1])
+        return [slice(start, start + step) for start in range(0, self.weight.shape[0], step)]
 
     def extra_repr(self) -> str:
         """Sizes, as `nn.Linear` shows them."""
@@ -85,16 +96,13 @@ def int4_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dt
     from bitsandbytes.functional import QuantState
 
     outputs, inputs = weight.shape
-    codes, scales, levels = _nf4(weight)
-    packed = (codes[:, 0::2] << 4) | codes[:, 1::2]
-    state = QuantState(
-        absmax=scales.flatten(), shape=weight.shape, code=levels, blocksize=BLOCK, quant_type="nf4", dtype=dtype
-    )
+    packed, scales, levels = _nf4(weight)
+    state = QuantState(absmax=scales, shape=weight.shape, code=levels, blocksize=BLOCK, quant_type="nf4", dtype=dtype)
     layer = bitsandbytes.nn.Linear4bit(
         inputs, outputs, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta"
     )
     layer.weight = bitsandbytes.nn.Params4bit(
-        packed.view(-1, 1), quant_state=state, blocksize=BLOCK, quant_type="nf4", module=layer, bnb_quantized=True
+        packed, quant_state=state, blocksize=BLOCK, quant_type="nf4", module=layer, bnb_quantized=True
     )
     layer.quant_state = state
     layer.bias = None if bias is None else nn.Parameter(bias.to(dtype), requires_grad=False)
@@ -105,7 +113,7 @@ def int4_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dt
 
 
 def _nf4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Codes (blocks, 64) and scales (blocks, 1) of a weight, and the 16 levels; some times as fast as bitsandbytes.
+    """Two codes a byte, as a column; a scale for each block; and the 16 levels. Some times as fast as bitsandbytes.
 
     A weight is looked up in a table, so one within a 4,096th of the middle between two levels may get either.
     """
@@ -114,7 +122,14 @@ def _nf4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     levels = get_4bit_type("nf4", device="cpu")
     steps = torch.arange(-_STEPS, _STEPS + 1) / _STEPS
     table = torch.bucketize(steps, (levels[1:] + levels[:-1]) / 2).to(torch.uint8)
-    blocks = weight.float().view(-1, BLOCK)
-    scales = blocks.abs().amax(dim=1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
-    places = (blocks / scales).mul_(_STEPS).round_().add_(_STEPS).int()
-    return table.index_select(0, places.flatten()).view(-1, BLOCK), scales, levels
+    blocks = weight.reshape(-1, BLOCK)
+    packed = torch.empty(blocks.shape[0], BLOCK // 2, dtype=torch.uint8)
+    scales = torch.empty(blocks.shape[0])
+    for start in range(0, blocks.shape[0], _WIDE_AT_ONCE // BLOCK):
+        part = slice(start, start + _WIDE_AT_ONCE // BLOCK)
+        wide = blocks[part].to(torch.float32, copy=True)
+        scales[part] = wide.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny)
+        places = wide.div_(scales[part, None]).mul_(_STEPS).round_().add_(_STEPS).int()
+        codes = table.index_select(0, places.flatten()).view(-1, BLOCK)
+        packed[part] = (codes[:, 0::2] << 4) | codes[:, 1::2]
+    return packed.view(-1, 1), scales, levels

@@ -30,7 +30,7 @@ class FusionAnswerer:
         return {
             "through": "fusionvl",
             "weights": self._fingerprint,
-            "dtype": str(self._engine.model.dtype).removeprefix("torch."),
+            "dtype": self._engine.format.split()[0],
             "num_latents": self._num_latents,
         }
 
