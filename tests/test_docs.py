@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from fusionvl import cli
+from fusionvl.eval.commands import with_action
 
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ROWS = re.findall(r"\| `(src/fusionvl/\S+\.py)` \| `(\w+)` \|", (ROOT / "docs" / "paper_map.md").read_text())
-LINKS = [
-    (page, link)
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())
+LINKS = [(page, link) for page in PAGES for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text())]
+# Lines of code blocks; before `fusionvl` may stand a folder, a prompt, a variable or torchrun.
+COMMANDS = [
+    (page, command)
+    for page in PAGES
+    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    for command in re.findall(
+        r"^(?:\S*/|\$ |\w+=\S+ |\S*torchrun .*-m )?fusionvl (.+)", block.replace("\\\n", ""), re.MULTILINE
+    )
 ]
 
 
@@ -32,6 +39,17 @@ def test_names_of_the_paper_map_exist(path, name):
 @pytest.mark.parametrize(("page", "link"), LINKS, ids=lambda value: getattr(value, "name", value))
 def test_links_lead_somewhere(page, link):
     assert (page.parent / link).exists()
+
+
+def test_the_commands_of_the_documents_are_found():
+    assert sum(page.name == "README.md" for page, _ in COMMANDS) >= 18
+    assert (ROOT / "README.md", "train recipes/fusion_8b.yaml # sharded over GPUs (FSDP2)") in COMMANDS
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda value: getattr(value, "name", value))
+def test_commands_of_the_documents_parse(page, command):
+    """With the real parser, which ends the process when it does not know an argument; nothing is run."""
+    assert callable(cli._parse(with_action(shlex.split(command, comments=True))).run)
 
 
 def test_the_quick_start_of_the_readme_works(monkeypatch, capsys):

@@ -94,11 +94,11 @@ class TestQuantizedLayers:
         """Both ways through int8, few rows and many; the error is that of rounding and no more."""
         whole = nn.Linear(128, 96).to(dtype)
         if bits == "int8":
-            layer = Int8Linear(128, 96, True, dtype)
+            layer = Int8Linear(128, 96, dtype)
             layer.quantize(whole.weight.data)
-            layer.bias.data.copy_(whole.bias.data)
         else:
-            layer = int4_linear(whole.weight.data, whole.bias.data, dtype)
+            layer = int4_linear(whole.weight.data, dtype)
+        layer.bias = whole.bias
         inputs = torch.randn(2, rows, 128).to(dtype)
         with torch.inference_mode():
             expected, found = whole(inputs), layer(inputs)
@@ -106,14 +106,14 @@ class TestQuantizedLayers:
         assert 0 < (found - expected).float().norm() / expected.float().norm() < bound
 
     def test_a_row_alone_equals_the_row_in_a_batch(self):
-        layer = Int8Linear(64, 32, False, torch.float32)
+        layer = Int8Linear(64, 32, torch.float32)
         layer.quantize(torch.randn(32, 64))
         rows = torch.randn(100, 64)
         together, alone = layer(rows)[:1], layer(rows[:1])
         assert (together - alone).norm() / together.norm() < 5e-3  # few rows are rounded to bfloat16
 
     def test_a_row_of_zeros(self):
-        layer = Int8Linear(32, 2, False, torch.float32)
+        layer = Int8Linear(32, 2, torch.float32)
         layer.quantize(torch.zeros(2, 32))
         assert layer(torch.ones(1, 32)).tolist() == [[0.0, 0.0]]
 

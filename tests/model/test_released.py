@@ -9,10 +9,12 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration, FusionModel
 from fusionvl.model.released import convert_config, is_released
+from fusionvl.processing import FusionProcessor
+from fusionvl.processing.tokenizer_files import load_tokenizer
 
 SO400M, GIANT = "google/siglip-so400m-patch14-384", "google/siglip2-giant-opt-patch16-384"
 
@@ -197,6 +199,98 @@ class TestSaving:
             assert torch.equal(before, after), name
         again.save_pretrained(tmp_path / "twice")
         assert sorted(load_file(tmp_path / "twice" / "model.safetensors")) == sorted(model.state_dict())
+
+
+class TestAsOnTheHub:
+    """A folder as people download it: shards, a SentencePiece tokenizer, foreign code beside the config."""
+
+    @pytest.fixture
+    def hub_folder(self, reference_dir, tmp_path):
+        """The tiny Phi checkpoint, dressed as a released one; its foreign code leaves a mark if it runs."""
+        folder = tmp_path / "hub"
+        folder.mkdir()
+        model = FusionForConditionalGeneration.from_pretrained(reference_dir / "checkpoints" / "phi-siglip")
+        released = load_file(reference_dir / "checkpoints" / "phi-siglip" / "model.safetensors")
+        names = sorted(released)
+        shards = [names[index::3] for index in range(3)]
+        weight_map = {}
+        for number, shard in enumerate(shards, start=1):
+            file = f"model-{number:05}-of-00003.safetensors"
+            save_file({name: released[name] for name in shard}, folder / file, {"format": "pt"})
+            weight_map |= dict.fromkeys(shard, file)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+        config = json.loads((reference_dir / "checkpoints" / "phi-siglip" / "config.json").read_text())
+        config["auto_map"] = {
+            "AutoConfig": "foreign.FusionConfig",
+            "AutoModelForCausalLM": "foreign.FusionPhiForCausalLM",
+            "AutoModelForImageTextToText": "foreign.FusionPhiForCausalLM",
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w'); raise RuntimeError('foreign code')")
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 32000, "pad_token_id": 32000}))
+        for path in (reference_dir / "tokenizers" / "phi").iterdir():
+            shutil.copyfile(path, folder / path.name)
+        yield folder, model
+        assert not (tmp_path / "ran").exists()
+
+    def test_loads_through_the_auto_classes(self, hub_folder):
+        import fusionvl.auto  # noqa: F401 - registers the classes
+
+        folder, whole = hub_folder
+        model = AutoModelForImageTextToText.from_pretrained(folder)
+        for (name, expected), (other, found) in zip(whole.named_parameters(), model.named_parameters(), strict=True):
+            assert name == other
+            assert torch.equal(expected, found)
+        processor = AutoProcessor.from_pretrained(folder, patch_size=14)
+        assert (processor.end_of_turn_id, processor.leading_space) == (32007, True)
+
+    def test_answers_end_at_the_end_of_a_turn(self, hub_folder, tmp_path):
+        """`generation_config.json` lists 32000 alone; `<|end|>` is 32007. It stays so when the model is saved."""
+        folder, _ = hub_folder
+        model = FusionForConditionalGeneration.from_pretrained(folder)
+        assert model.generation_config.eos_token_id == [32000, 32007]
+        model.save_pretrained(tmp_path / "ours")
+        again = FusionForConditionalGeneration.from_pretrained(tmp_path / "ours")
+        assert again.generation_config.eos_token_id == [32000, 32007]
+
+    def test_the_end_of_a_turn_is_found_in_a_fast_tokenizer_too(self, hub_folder):
+        folder, _ = hub_folder
+        load_tokenizer(folder, {}).save_pretrained(folder)
+        assert "added_tokens_decoder" not in json.loads((folder / "tokenizer_config.json").read_text())
+        model = FusionForConditionalGeneration.from_pretrained(folder)
+        assert model.generation_config.eos_token_id == [32000, 32007]
+
+    def test_without_a_tokenizer_the_listed_ends_stay(self, hub_folder):
+        folder, _ = hub_folder
+        for name in ("tokenizer_config.json", "tokenizer.model"):
+            (folder / name).unlink()
+        assert FusionForConditionalGeneration.from_pretrained(folder).generation_config.eos_token_id == [32000]
+
+    def test_generation_stops_there(self, hub_folder):
+        """A head that says nothing but the end of turn, after two tokens. The tiny vocabulary is widened for it."""
+        folder, _ = hub_folder
+        model = FusionForConditionalGeneration.from_pretrained(folder)
+        model.resize_token_embeddings(32064)
+        calls = []
+
+        def say_the_end(_module, _args, logits):
+            calls.append(1)
+            logits = torch.zeros_like(logits)
+            logits[..., 32007 if len(calls) > 2 else 5] = 1.0
+            return logits
+
+        model.lm_head.register_forward_hook(say_the_end)
+        ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+        assert model.generate(ids, max_new_tokens=9, do_sample=False)[:, 3:].tolist() == [[5, 5, 32007]] * 2
+
+    @pytest.mark.parametrize("tower", ["/data/models/siglip-so400m-patch14-384/", f"someone/{GIANT.split('/')[1]}"])
+    def test_a_tower_named_by_a_path_is_known_to_model_and_processor(self, hub_folder, tower):
+        folder, _ = hub_folder
+        config = json.loads((folder / "config.json").read_text()) | {"mm_vision_tower": tower}
+        (folder / "config.json").write_text(json.dumps(config))
+        patch = AutoConfig.from_pretrained(folder).vision_config.patch_size
+        processor = FusionProcessor.from_pretrained(folder)
+        assert processor.patch_size == patch == (14 if "so400m" in tower else 16)
 
 
 class TestRefusals:

@@ -1,5 +1,6 @@
 import base64
 import io
+import os
 import warnings
 import zlib
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusionvl.processing.image_loading import MAX_PIXELS, load_image
+from fusionvl.processing.image_loading import FORMATS, MAX_PIXELS, load_image
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -31,6 +32,36 @@ def test_every_kind_of_source_gives_the_same_image(red_png, tmp_path):
     for source in sources:
         image = load_image(source)
         assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (3, 2), RED)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_formats_that_are_read(form):
+    assert load_image(encoded(Image.new("RGB", (8, 8), RED), form)).size == (8, 8)
+
+
+@pytest.mark.parametrize("form", ["PCX", "TGA", "ICO", "SGI", "DDS", "ICNS", "MSP"])
+def test_formats_that_are_not(form):
+    """PIL reads them, with decoders that nobody looks after."""
+    mode = "1" if form == "MSP" else "RGB"
+    content = encoded(Image.new(mode, (16, 16)), form)
+    assert Image.open(io.BytesIO(content)).format == form
+    with pytest.raises(ValueError, match="it is in none of the formats AVIF, BMP, GIF, JPEG"):
+        load_image(content)
+
+
+def test_bytes_that_pass_for_a_format_far_from_their_beginning():
+    """PIL knows Photo CD by bytes at 2,048, behind whatever a server's check may have seen at the beginning."""
+    content = b"RIFF\x00\x00\x00\x00WEBP".ljust(2048, b"\0") + b"PCD_".ljust(800_000, b"\0")
+    assert Image.open(io.BytesIO(content)).format == "PCD"
+    with pytest.raises(ValueError, match="it is in none of the formats"):
+        load_image(content)
+
+
+def test_what_is_no_ordinary_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        with pytest.raises(ValueError, match="it is not an ordinary file"):
+            load_image(path)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +153,7 @@ def bomb(side: int) -> bytes:
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"%PDF-1.4 not an image", "not in an image format"),
+        (b"%PDF-1.4 not an image", "in none of the formats"),
         (encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")[:600], "truncated"),
         (encoded(Image.effect_noise((64, 64), 50))[:300], "truncated"),
         (animation(), "3 frames"),

@@ -165,9 +165,9 @@ def _narrow(model: nn.Module, name: str, weight: torch.Tensor, bits: str, dtype:
     old = model.get_submodule(name)
     assert isinstance(old, nn.Linear)
     if bits == "int4":
-        model.set_submodule(name, int4_linear(weight, None, dtype))
+        model.set_submodule(name, int4_linear(weight, dtype))
         return
-    layer = Int8Linear(old.in_features, old.out_features, False, dtype)
+    layer = Int8Linear(old.in_features, old.out_features, dtype)
     layer.quantize(weight)
     model.set_submodule(name, layer)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FEW_ROWS = 32  # up to here the narrow product is the faster one
 _INPUTS_OF_KERNEL = 16  # torch's CPU kernel takes inputs in such groups, and ends the process where it cannot
 _WIDE_AT_ONCE = 2**19  # weights; in float32 less than `LARGE_BLOCK`
+_LEAST = 1e-30  # of a scale: a row of zeros has one, too
 BLOCK = 64  # weights that share a scale in int4
 _COLUMNS_OF_KERNEL = 32  # bitsandbytes' CPU kernel takes output columns in such groups
 _STEPS = 4096  # of the table from a scaled weight to its NF4 code
@@ -34,20 +35,19 @@ class Int8Linear(nn.Module):
     scale: torch.Tensor
     bias: nn.Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype: torch.dtype) -> None:
+    def __init__(self, in_features: int, out_features: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.register_buffer("weight", torch.empty(out_features, in_features, dtype=torch.int8))
         self.register_buffer("scale", torch.empty(out_features, dtype=dtype))
-        bias = nn.Parameter(torch.empty(out_features, dtype=dtype), requires_grad=False) if has_bias else None
-        self.register_parameter("bias", bias)
+        self.register_parameter("bias", None)
 
     def quantize(self, weight: torch.Tensor) -> None:
         """Take over a weight (outputs, inputs) of any float dtype."""
         for rows in self._chunks():
             wide = weight[rows].to(torch.float32, copy=True)
-            scale = wide.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny) / 127
-            self.weight[rows] = wide.div_(scale[:, None]).round_().to(torch.int8)
-            self.scale[rows] = scale.to(self.scale.dtype)
+            self.scale[rows] = (wide.abs().amax(dim=1).clamp_(min=_LEAST) / 127).to(self.scale.dtype)
+            # By the scale as it is kept: rounded to bfloat16, it would make every weight of a row as much too large.
+            self.weight[rows] = wide.div_(self.scale[rows, None].float()).round_().clamp_(-127, 127).to(torch.int8)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -84,12 +84,11 @@ def fits_int4(layer: nn.Linear) -> bool:
     return layer.in_features % BLOCK == 0 and layer.out_features % _COLUMNS_OF_KERNEL == 0
 
 
-def int4_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> "bitsandbytes.nn.Linear4bit":
-    """A layer of bitsandbytes with NF4 weights, ready for several threads.
+def int4_linear(weight: torch.Tensor, dtype: torch.dtype) -> "bitsandbytes.nn.Linear4bit":
+    """A layer of bitsandbytes with NF4 weights, without a bias yet, ready for several threads.
 
     Args:
         weight: (outputs, inputs), of sizes that `fits_int4` allows.
-        bias: (outputs,) or None.
         dtype: Of the activations.
     """
     import bitsandbytes
@@ -105,7 +104,6 @@ def int4_linear(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dt
         packed, quant_state=state, blocksize=BLOCK, quant_type="nf4", module=layer, bnb_quantized=True
     )
     layer.quant_state = state
-    layer.bias = None if bias is None else nn.Parameter(bias.to(dtype), requires_grad=False)
     layer.eval()
     with torch.inference_mode():
         layer(torch.zeros(1, inputs, dtype=dtype))  # the first call lays the weights out anew: not in two threads
@@ -128,7 +126,7 @@ def _nf4(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     for start in range(0, blocks.shape[0], _WIDE_AT_ONCE // BLOCK):
         part = slice(start, start + _WIDE_AT_ONCE // BLOCK)
         wide = blocks[part].to(torch.float32, copy=True)
-        scales[part] = wide.abs().amax(dim=1).clamp_(min=torch.finfo(torch.float32).tiny)
+        scales[part] = wide.abs().amax(dim=1).clamp_(min=_LEAST)
         places = wide.div_(scales[part, None]).mul_(_STEPS).round_().add_(_STEPS).int()
         codes = table.index_select(0, places.flatten()).view(-1, BLOCK)
         packed[part] = (codes[:, 0::2] << 4) | codes[:, 1::2]

@@ -28,7 +28,7 @@ from fusionvl.model.interaction import (
     pool_windows,
 )
 from fusionvl.model.losses import cosine_mapping_loss, next_token_loss, select_labelled
-from fusionvl.model.outputs import EncodedImages, FusionCausalLMOutput, FusionModelOutput
+from fusionvl.model.model_outputs import EncodedImages, FusionCausalLMOutput, FusionModelOutput
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.released import ReleasedLoadingMixin
 from fusionvl.model.token_layout import IMAGE, LATENT, TokenLayout, read_layout

@@ -18,6 +18,10 @@ ImageSource: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image
 # Below PIL's own warning threshold, so that whatever would make PIL warn is an error here.
 MAX_PIXELS = 64_000_000
 
+# What people have pictures in. PIL reads dozens more, with decoders that nobody looks after, and bytes can pass for
+# several formats at once.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+
 _LONGEST_NAME = 300
 
 # A phone photo saved as MPO carries a preview as a second frame; it is a photo, not an animation.
@@ -45,7 +49,7 @@ def load_image(source: ImageSource) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _to_upright_rgb(source)
-        with Image.open(_open_bytes(source)) as image:
+        with Image.open(_open_bytes(source), formats=FORMATS) as image:
             return _to_upright_rgb(image)
     except Exception as error:  # hostile bytes make decoders raise nearly anything; the reason is passed on
         raise ValueError(f"cannot use {name} as an image: {_reason(error)}") from error
@@ -57,6 +61,8 @@ def _open_bytes(source: str | Path | bytes | IO[bytes]) -> IO[bytes]:
     elif isinstance(source, str) and source.startswith("data:"):
         content = _decode_data_uri(source)
     elif isinstance(source, (str, Path)):
+        if Path(source).exists() and not Path(source).is_file():  # a pipe blocks, a device never ends
+            raise OSError("it is not an ordinary file")
         content = Path(source).read_bytes()
     elif hasattr(source, "read"):
         content = source.read()
@@ -131,5 +137,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "it is not in an image format that PIL can read"
+        return f"it is in none of the formats {', '.join(FORMATS)}, or damaged"
     return str(error) or type(error).__name__
