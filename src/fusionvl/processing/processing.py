@@ -175,7 +175,8 @@ class FusionProcessor(ProcessorMixin):
             except ValueError as error:
                 raise ValueError(f"conversation {number}: {error}") from error
         options = {**(processor_kwargs or {}), **{n: kwargs.pop(n) for n in [*kwargs] if n in _CALL_OPTIONS}}
-        if unknown := [name for name in kwargs if name not in self.chat_template]:
+        variables = {name: value for name, value in kwargs.items() if value is not None}
+        if unknown := [name for name in variables if name not in self.chat_template]:
             raise ValueError(f"neither FusionProcessor nor its chat template knows {', '.join(unknown)}")
         images = [images_of(messages) for messages in conversations]
         is_sanitized = tokenize and sanitize_control_tokens
@@ -187,7 +188,7 @@ class FusionProcessor(ProcessorMixin):
             chat_template=self.chat_template,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            **{**self.tokenizer.special_tokens_map, **kwargs},
+            **{**self.tokenizer.special_tokens_map, **variables},
         )
         if not tokenize:
             return texts if is_batch else texts[0]
