@@ -2,7 +2,7 @@
 
     python scripts/page_picture.py docs/page.png
 
-Fails, and writes nothing, when an answer is not the right one below. Needs the extra `dev` and Chromium.
+Fails, and writes nothing, when an answer is not the one given below. Needs the extra `dev` and Chromium.
 """
 
 import argparse
@@ -10,8 +10,11 @@ import contextlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -23,7 +26,7 @@ RIGHT = {  # easy-VQA's own wordings; the answers are the picture's, not the mod
     "does the image contain a circle?": "no",
 }
 LOOKED_AT = "what color is the shape?"
-SIZE = {"width": 1200, "height": 900}
+SIZE = {"width": 1200, "height": 960}
 
 
 @contextlib.contextmanager
@@ -35,7 +38,12 @@ def serving() -> Iterator[str]:
             line = server.stdout.readline() if server.stdout else ""
             if " at http" not in line:
                 raise ValueError(f"`fusionvl serve` printed no address but {line!r}: run it by hand to see why")
-            yield line.split()[-1]
+            url = line.split()[-1]
+            for _ in range(300):  # until the model is loaded: else the first answer would seem as slow as that
+                with contextlib.suppress(HTTPError), urlopen(f"{url}/ready"):
+                    break
+                time.sleep(0.2)
+            yield url
         finally:
             server.terminate()
 
@@ -53,7 +61,6 @@ def talk(page: Page) -> None:
     exchange = page.locator(".exchange").filter(has=page.get_by_text(LOOKED_AT, exact=True))
     exchange.get_by_role("button", name="Where did it look?").click()
     expect(page.locator("#overlay")).to_be_visible()
-    page.locator("#log").evaluate("log => log.scrollTo(0, 0)")
 
 
 def main() -> None:

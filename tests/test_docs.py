@@ -18,7 +18,7 @@ LINKS = [(page, link) for page in PAGES for link in re.findall(r"\]\((?!https?:)
 COMMANDS = [
     (page, command)
     for page in PAGES
-    for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     for command in re.findall(
         r"^(?:\S*/|\$ |\w+=\S+ |\S*torchrun .*-m )?fusionvl (.+)", block.replace("\\\n", ""), re.MULTILINE
     )

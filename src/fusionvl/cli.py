@@ -15,7 +15,14 @@ from pathlib import Path
 from fusionvl import __version__
 from fusionvl.ablation.commands import add_ablate_command
 from fusionvl.engine.commands import add_explain_command
-from fusionvl.engine.options import add_engine_options, check_image, engine_from, positive, quiet_transformers
+from fusionvl.engine.options import (
+    add_engine_options,
+    check_image,
+    engine_from,
+    positive,
+    quiet_bitsandbytes,
+    quiet_transformers,
+)
 from fusionvl.eval.commands import add_eval_commands, with_action
 from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
@@ -128,6 +135,7 @@ def _no_transformers_bars() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    quiet_bitsandbytes()
 
 
 def _ask(options: argparse.Namespace) -> None:

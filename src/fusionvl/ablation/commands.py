@@ -7,6 +7,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from fusionvl.engine.options import quiet_bitsandbytes
+
 
 def add_ablate_command(ablate: argparse.ArgumentParser) -> None:
     """Add arguments and action to the command."""
@@ -29,6 +31,7 @@ def _ablate(options: argparse.Namespace) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fusionvl").setLevel(logging.INFO)
     transformers_logging.disable_progress_bar()
+    quiet_bitsandbytes()
     recipe = load_ablation(options.recipe, options.overrides)
     output = options.output or Path("runs") / recipe.name
     results = recorded_results(recipe, output) if options.report else ablate(recipe, output)

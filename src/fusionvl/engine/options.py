@@ -4,6 +4,7 @@ Knows argparse and the engine; rooms to the right use it for their own commands.
 """
 
 import argparse
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,5 +63,11 @@ def quiet_transformers() -> None:
     """Let transformers show neither warnings nor bars: a command's output is its own."""
     from transformers.utils import logging as transformers_logging
 
+    quiet_bitsandbytes()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+
+
+def quiet_bitsandbytes() -> None:
+    """Let bitsandbytes not ask for a package that would fetch a kernel from the hub: it has one of its own."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
