@@ -329,6 +329,14 @@ class TestDamagedFolders:
         with pytest.raises(ValueError, match="is damaged or cut off"):
             FusionEngine.from_pretrained(saved, device="cpu")
 
+    @pytest.mark.parametrize("bits", [None, "int8"])
+    def test_other_shapes_than_the_config_says(self, saved, bits):
+        config = json.loads((saved / "config.json").read_text())
+        config["text_config"]["intermediate_size"] = 64
+        (saved / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=r"tensors have other shapes than its config\.json says"):
+            FusionEngine.from_pretrained(saved, device="cpu", quantize=bits)
+
     def test_a_shard_is_missing(self, engine, tmp_path):
         engine.model.save_pretrained(tmp_path, max_shard_size="50KB")
         engine.processor.save_pretrained(tmp_path)

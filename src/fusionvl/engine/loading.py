@@ -133,16 +133,23 @@ def load_placed(source: str, placement: Placement) -> FusionForConditionalGenera
 
 
 @contextmanager
-def in_one_sentence(source: str) -> Iterator[None]:
-    """Turn transformers', safetensors' and the hub's errors into one that says what to do."""
+def in_one_sentence(source: str, what: str = "model") -> Iterator[None]:
+    """Turn transformers', safetensors' and the hub's errors into one that says what to do.
+
+    Args:
+        source: Hub name or folder.
+        what: It is to be loaded as.
+    """
     check_source(source)
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "mismatched_sizes" in str(error):  # transformers prints the shapes and raises something else
+            reason = "tensors have other shapes than its config.json says"
         if Path(source).is_dir():
-            raise ValueError(f"The folder {source} cannot be loaded as a model: {lines[0]}") from error
-        raise ValueError(f"There is no folder {source}, and no model of this name was found: {lines[0]}") from error
+            raise ValueError(f"The folder {source} cannot be loaded as a {what}: {reason}") from error
+        raise ValueError(f"There is no folder {source}, and no model of this name was found: {reason}") from error
 
 
 def _check_memory(

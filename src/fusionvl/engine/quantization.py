@@ -128,12 +128,21 @@ def load_on_cpu(
 def _fill(
     model: nn.Module, tensors: Iterator[tuple[str, torch.Tensor]], narrow: dict[str, str], dtype: torch.dtype
 ) -> list[str]:
-    """Put every tensor in its place, narrowed where it is to be; return the names that have none."""
-    names, unexpected = {name for name, _ in model.named_parameters()}, list[str]()
+    """Put every tensor in its place, narrowed where it is to be; return the names that have none.
+
+    Raises:
+        ValueError: A tensor has another shape than its place.
+    """
+    shapes, unexpected = {name: parameter.shape for name, parameter in model.named_parameters()}, list[str]()
     biases: dict[str, torch.Tensor] = {}
     for name, tensor in tensors:
         layer, _, kind = name.rpartition(".")
-        if name not in names:
+        if name in shapes and tensor.shape != shapes[name]:
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(shapes[name])} in the model: "
+                f"tensors have other shapes than its config.json says"
+            )
+        if name not in shapes:
             if not _UNUSED.search(name):
                 unexpected.append(name)
         elif layer in narrow and kind == "weight":
