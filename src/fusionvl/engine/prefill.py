@@ -14,6 +14,7 @@ from transformers import BatchFeature, Cache, DynamicCache
 
 from fusionvl.engine.engine import FusionEngine
 from fusionvl.engine.feature_cache import ImageFeatures
+from fusionvl.model.model_outputs import CACHE
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Prefill:
             )
         finally:
             self._thread = None
-        return Prefilled(output.past_key_values, output.logits[0, -1], "pixel_values" in inputs and not computed)
+        return Prefilled(getattr(output, CACHE), output.logits[0, -1], "pixel_values" in inputs and not computed)
 
     def _after_layer(self, *_: Any) -> None:
         """The model may be at work for other threads, too, and for the interruption itself: theirs go on."""

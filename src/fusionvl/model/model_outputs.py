@@ -6,8 +6,10 @@ Shapes: B rows, S tokens, N images, G guide tokens, g patches a side, d vision w
 from dataclasses import dataclass
 
 import torch
-from transformers import Cache
-from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+# What transformers calls the decoder's cache, in arguments and outputs: from 5.24 on by a shorter name.
+CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 @dataclass(frozen=True)
@@ -30,46 +32,31 @@ class EncodedImages:
 
 
 @dataclass
-class FusionModelOutput(ModelOutput):
-    """Output of `FusionModel`.
+class FusionModelOutput(BaseModelOutputWithPast):
+    """Output of `FusionModel`: that of any decoder (last hidden state, cache, ...), and what is below.
 
     Attributes:
-        last_hidden_state: (B, S, D).
-        past_key_values: The decoder's cache.
-        hidden_states: One (B, S, D) per decoder layer and one for the embeddings, on request.
-        attentions: One (B, heads, S, S) per decoder layer, on request.
         text_mapping_loss: Scalar, on request.
         vision_mapping_loss: Scalar, on request.
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     text_mapping_loss: torch.Tensor | None = None
     vision_mapping_loss: torch.Tensor | None = None
 
 
 @dataclass
-class FusionCausalLMOutput(ModelOutput):
-    """Output of `FusionForConditionalGeneration`.
+class FusionCausalLMOutput(CausalLMOutputWithPast):
+    """Output of `FusionForConditionalGeneration`: that of any decoder with a head, and what is below.
+
+    `loss` is, with labels, `lm_loss + mapping_loss_weight * (text_mapping_loss + vision_mapping_loss)`; `logits`,
+    (B, S or logits_to_keep, V), are None with labels unless `output_logits=True`.
 
     Attributes:
-        loss: `lm_loss + mapping_loss_weight * (text_mapping_loss + vision_mapping_loss)`, with labels.
-        logits: (B, S or logits_to_keep, V); None with labels unless `output_logits=True`.
-        past_key_values: The decoder's cache.
-        hidden_states: As in `FusionModelOutput`.
-        attentions: As in `FusionModelOutput`.
         lm_loss: Mean cross entropy over all answer tokens of the batch, with labels.
         text_mapping_loss: Guide tokens' mapping loss, 0 without a guide, with labels.
         vision_mapping_loss: Patches' mapping loss, 0 without an image, with labels.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     lm_loss: torch.Tensor | None = None
     text_mapping_loss: torch.Tensor | None = None
     vision_mapping_loss: torch.Tensor | None = None

@@ -28,7 +28,7 @@ from fusionvl.model.interaction import (
     pool_windows,
 )
 from fusionvl.model.losses import cosine_mapping_loss, next_token_loss, select_labelled
-from fusionvl.model.model_outputs import EncodedImages, FusionCausalLMOutput, FusionModelOutput
+from fusionvl.model.model_outputs import CACHE, EncodedImages, FusionCausalLMOutput, FusionModelOutput
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.released import ReleasedLoadingMixin
 from fusionvl.model.token_layout import IMAGE, LATENT, TokenLayout, read_layout
@@ -43,7 +43,7 @@ class FusionPreTrainedModel(ReleasedLoadingMixin, PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False  # the loss is a mean over the batch given; a Trainer averages over accumulation steps
-    _skip_keys_device_placement = ("past_key_values",)
+    _skip_keys_device_placement = ("past_key_values", "cache")
     _supports_sdpa = True
     # The encoder's layer sums stay on one device, and so does it.
     _no_split_modules = ("GuidedVisionEncoder", "InteractionLayer")
@@ -248,6 +248,7 @@ class FusionModel(FusionPreTrainedModel):
         patch_states: PatchStates | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         token_layout: TokenLayout | None = None,
         with_mapping_losses: bool = False,
@@ -267,6 +268,7 @@ class FusionModel(FusionPreTrainedModel):
             patch_states: Optional, from `get_patch_states`.
             position_ids: (B, S); None: consecutive over the real tokens of each row.
             past_key_values: The decoder's cache.
+            cache: The same by its newer name.
             inputs_embeds: (B, S, D) in place of `input_ids`; image and latent positions are written over.
             token_layout: From `read_layout`, on the model's device; None: it is read from `mm_token_type_ids`.
             with_mapping_losses: Whether to compute the mapping losses.
@@ -276,11 +278,12 @@ class FusionModel(FusionPreTrainedModel):
         Raises:
             ValueError: When images, tokens and questions do not match, or the context is too long; with the counts.
         """
+        cache = past_key_values if cache is None else cache
         layout = token_layout
         # A single token that nothing is said about is a decoding step, which looks at no value.
         if layout is None and (mm_token_type_ids is not None or (input_ids is not None and input_ids.shape[1] > 1)):
             layout = self.read_layout(input_ids, attention_mask, mm_token_type_ids, guide_attention_mask)
-        self._check_images(layout, pixel_values, past_key_values)
+        self._check_images(layout, pixel_values, cache)
         inputs_embeds = self._embeddings(input_ids, inputs_embeds, mm_token_type_ids)
         text_loss = vision_loss = None
         if with_mapping_losses:
@@ -301,13 +304,13 @@ class FusionModel(FusionPreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             interaction_context=context,
+            **{CACHE: cache},
             **kwargs,
         )
         return FusionModelOutput(
             last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
+            **{CACHE: getattr(outputs, CACHE)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             text_mapping_loss=text_loss,
@@ -378,7 +381,7 @@ class FusionModel(FusionPreTrainedModel):
             )
 
     def _check_images(
-        self, layout: TokenLayout | None, pixel_values: torch.Tensor | None, past_key_values: Cache | None
+        self, layout: TokenLayout | None, pixel_values: torch.Tensor | None, cache: Cache | None
     ) -> None:
         rows = 0 if layout is None else layout.num_images
         images = 0 if pixel_values is None else pixel_values.shape[0]
@@ -392,7 +395,7 @@ class FusionModel(FusionPreTrainedModel):
                 f"The prompt holds {layout.num_latents} latent tokens for each question, the model has no interaction "
                 f"layers to read them: use num_latents=0"
             )
-        if rows and past_key_values is not None and past_key_values.get_seq_length() > 0:
+        if rows and cache is not None and cache.get_seq_length() > 0:
             raise ValueError(
                 "Latent tokens depend on their whole question: run a new turn as a new prefill, without old cache"
             )
@@ -441,6 +444,7 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
         patch_states: PatchStates | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         token_layout: TokenLayout | None = None,
         labels: torch.Tensor | None = None,
@@ -466,7 +470,7 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
             global_features=global_features,
             patch_states=patch_states,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=past_key_values if cache is None else cache,
             inputs_embeds=inputs_embeds,
             token_layout=token_layout,
             with_mapping_losses=labels is not None,
@@ -483,7 +487,7 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
         return FusionCausalLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE: getattr(outputs, CACHE)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             lm_loss=lm_loss,
