@@ -45,8 +45,9 @@ class Placement:
 
     def __post_init__(self) -> None:
         if self.quantize is not None and (self.device_map is not None or self.quantization_config is not None):
-            raise ValueError("quantize is for one device and by our choice of backend: give it, or device_map, or "
-                             "quantization_config")  # fmt: skip
+            raise ValueError(
+                "quantize is for one device and chooses how: give it, or device_map, or quantization_config"
+            )
         if self.device_map is not None and self.device != "auto":
             raise ValueError("device_map says where every part lies: leave device out")
 

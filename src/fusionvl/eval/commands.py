@@ -131,6 +131,7 @@ def _run_paper(options: argparse.Namespace) -> None:
     ours = {
         "--data": options.data,
         "--transformers": options.transformers,
+        "--quantize": options.quantize,
         "--judge-url": options.judge_url,
         "--judge-model": options.judge_model,
         "--shard": options.shard[1] > 1,
@@ -156,8 +157,10 @@ def _answerer(options: argparse.Namespace) -> "Answerer":
 
         engine = engine_from(options)
         return FusionAnswerer(engine, options.model or "nano", options.num_latents)
-    if options.model is not None or options.num_latents is not None:
-        raise ValueError("--transformers is another model than --model, and has no --num-latents: give one of them")
+    if any(option is not None for option in (options.model, options.num_latents, options.quantize)):
+        raise ValueError(
+            "--transformers is another model than --model, without --num-latents and --quantize: leave them out"
+        )
     from fusionvl.eval.transformers_answerer import TransformersAnswerer
 
     quiet_transformers()

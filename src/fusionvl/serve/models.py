@@ -236,8 +236,7 @@ def _load_of(slot: Slot) -> ModelLoad:
 
 def estimated_bytes(source: str, settings: WorkerSettings) -> int:
     """Memory of a folder's model once loaded, from the heads of its files; weights not on this machine count 0."""
-    on_cpu = settings.device == "cpu" or settings.dtype != "auto"
-    width = _BYTES_OF_DTYPE.get(settings.dtype, 4) if on_cpu else None
+    width = _BYTES_OF_DTYPE.get(settings.dtype)  # None: as the file has it
     files = sorted(Path(source).glob("*.safetensors")) if Path(source).is_dir() else []
     weights = sum(_tensor_bytes(tensor, width) for path in files for tensor in _tensors(path))
     return weights + settings.image_cache_bytes

@@ -98,7 +98,9 @@ def test_tasks(capsys):
         (["easy-vqa", "--data", "/missing"], "give no folder"),
         (["easy-vqa", "--model", "/missing"], "There is no folder /missing"),
         (["easy-vqa", "--transformers", "/missing"], "There is no folder /missing"),
-        (["easy-vqa", "--transformers", "x", "--model", "y"], "give one of them"),
+        (["easy-vqa", "--transformers", "x", "--model", "y"], "leave them out"),
+        (["easy-vqa", "--transformers", "x", "--quantize", "int8"], "leave them out"),
+        (["--tasks", "paper", "--quantize", "int8"], "which does not know --quantize"),
         (["easy-vqa", "--judge-url", "http://127.0.0.1:1/v1"], "both --judge-url and --judge-model"),
     ],
 )
