@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fusionvl.engine import FusionEngine, devices, loading, quantization
+from fusionvl.engine.checkpoint_files import check_tokenizer
 from fusionvl.engine.devices import choose_device, choose_dtype
 from fusionvl.engine.engine import conversation
 from fusionvl.engine.quantized_layers import Int8Linear, fits_int4, fits_int8, int4_linear
@@ -322,6 +323,13 @@ class TestDamagedFolders:
             (saved / name).write_bytes(content)
         with pytest.raises(ValueError, match=reason):
             FusionEngine.from_pretrained(saved, device="cpu", quantize=bits)
+
+    @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "vocab.json"])
+    def test_every_kind_of_tokenizer_is_one(self, tmp_path, name):
+        with pytest.raises(ValueError, match="holds no tokenizer"):
+            check_tokenizer(tmp_path)
+        (tmp_path / name).write_text('{"model": {}}')
+        check_tokenizer(tmp_path)
 
     def test_weights_cut_off(self, saved):
         whole = (saved / "model.safetensors").read_bytes()

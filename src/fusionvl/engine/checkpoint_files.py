@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from fusionvl.model.released import refuse_pickle
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # fast, SentencePiece, slow byte-level ones
 _OBJECTS = ("config.json", "generation_config.json", "processor_config.json", "tokenizer_config.json")
 INDEX = "model.safetensors.index.json"
 
@@ -35,8 +35,8 @@ def check_tokenizer(folder: Path) -> None:
     Raises:
         ValueError: It holds none, or an empty one.
     """
-    if not any((folder / name).exists() for name in TOKENIZER_FILES[:2]):
-        raise ValueError(f"The folder {folder} holds no tokenizer (none of {', '.join(TOKENIZER_FILES[:2])})")
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise ValueError(f"The folder {folder} holds no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
     if (folder / "tokenizer.json").exists() and "model" not in _json_object(folder / "tokenizer.json"):
         raise ValueError(f"{folder / 'tokenizer.json'} is not a tokenizer: it has no 'model'")
 

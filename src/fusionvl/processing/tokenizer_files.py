@@ -40,8 +40,14 @@ def load_tokenizer(name_or_path: str | os.PathLike[str], hub: Mapping[str, Any])
 
 
 def find_file(name_or_path: str | os.PathLike[str], name: str, hub: Mapping[str, Any]) -> Path | None:
-    """A file of a folder, or of a hub name's cached files; None if it has none of that name."""
-    found = cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub)
+    """A file of a folder or a hub name; None if it has none of that name, or offline none in the cache."""
+    found = cached_file(
+        name_or_path,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        **hub,
+    )
     return None if found is None else Path(found)
 
 
