@@ -10,8 +10,10 @@ from torch import nn
 
 from fusionvl.engine import FusionEngine, devices, loading, quantization
 from fusionvl.engine.checkpoint_files import check_tokenizer
+from fusionvl.engine.continuous_batching import ContinuousBatching
 from fusionvl.engine.devices import choose_device, choose_dtype
 from fusionvl.engine.engine import conversation
+from fusionvl.engine.generation_request import SamplingSettings
 from fusionvl.engine.quantized_layers import Int8Linear, fits_int4, fits_int8, int4_linear
 from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
@@ -257,7 +259,7 @@ class TestEnds:
         engine.model.generation_config.eos_token_id = listed
         assert engine.ends == sorted({end, *(listed if isinstance(listed, list) else [listed] if listed else [])})
 
-    @pytest.mark.parametrize("way", ["answer", "batch", "stream"])
+    @pytest.mark.parametrize("way", ["answer", "batch", "stream", "served"])
     def test_in_every_way_to_an_answer(self, engine, picture, way):
         """A model whose head says nothing but the end of turn after the first tokens."""
         engine.model.generation_config.eos_token_id = 2
@@ -275,6 +277,10 @@ class TestEnds:
         asked = conversation(picture, QUESTION)
         if way == "stream":
             "".join(engine.stream(asked, max_new_tokens=20))
+        elif way == "served":
+            with ContinuousBatching(engine) as batching:
+                answer = batching.answer(asked, SamplingSettings(max_new_tokens=20))
+            assert (answer.finish_reason, answer.answer_tokens) == ("stop", 3)
         else:
             answers = engine.answer([asked] * (1 if way == "answer" else 3), max_new_tokens=20)
             assert {answer.finish_reason for answer in answers} == {"stop"}
