@@ -85,6 +85,7 @@ def test_a_wrong_picture_is_told_before_a_model_is_looked_for(capsys, command):
         (["ask", "{picture}", "what?", "--num-latents", "5"], "perfect square"),
         (["ask", "{picture}", "what?", "--num-latents", "100"], "global map"),
         (["ask", "{picture}", "what? " * 3000], "the context holds"),
+        (["ask", "{picture}", "what?", "--device", "bogus"], "'bogus' is not a device"),
         (["info", "/missing"], "There is no folder"),
         (["train", "missing.yaml"], "no recipe"),
         (["synth", "scenes", "nowhere", "--kinds", "SynthSmell"], "there are SynthColor"),

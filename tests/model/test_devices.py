@@ -91,11 +91,13 @@ def places_of(model, interaction):
 def test_interaction_layers_may_lie_anywhere(tiny, interaction, labels):
     model, other = tiny.model(), tiny.model()
     batch = tiny.batch([tiny.row(0), tiny.row(1, turns=2)], labels=labels)
-    layout = model.model.read_layout(*(batch[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids")))
+    names = ("input_ids", "attention_mask", "mm_token_type_ids", "guide_attention_mask")
+    layout = model.model.read_layout(*(batch[name] for name in names))
+    assert layout.has_padded_guides
     spread(other, places_of(other, interaction))
-    inputs = {name: Placed.at(tensor, ONE) for name, tensor in batch.items() if "mask" not in name}
+    inputs = {name: Placed.at(tensor, ONE) for name, tensor in batch.items()}
     with torch.no_grad():
-        expected = model(**{name: tensor for name, tensor in batch.items() if "mask" not in name})
+        expected = model(**batch)
         names = ("image_positions", "latent_positions", "question_ends", "image_of_question")
         for name in names:
             object.__setattr__(layout, name, Placed.at(getattr(layout, name), ONE))
@@ -146,11 +148,15 @@ def test_a_decoding_step_waits_for_nothing_and_has_no_graph_break(prefilled):
         assert compiled(**batch, token_layout=layout).logits.shape[:2] == batch["input_ids"].shape
 
 
-def test_generation_takes_its_inputs_from_the_cpu(tiny):
-    """The layout is read before the tensors go to the model's device."""
+def test_generation_reads_the_layout_once_before_anything_runs(tiny):
+    """From the inputs as they were given, which may lie on the CPU; the prefill alone is handed it."""
     model, batch = tiny.model(), tiny.batch([tiny.row(0, answer_last=False), tiny.row(1, answer_last=False)], "left")
-    read = []
-    original = model.model.read_layout
-    model.model.read_layout = lambda *args: read.append(1) or original(*args)
+    happened = []
+    read = model.model.read_layout
+    model.model.read_layout = lambda *args: happened.append("read") or read(*args)
+    model.model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: happened.append(getattr(kwargs["token_layout"], "num_images", None)),
+        with_kwargs=True,
+    )
     model.generate(**batch, max_new_tokens=4, do_sample=False)
-    assert len(read) == 1
+    assert happened == ["read", 2, None, None, None]
