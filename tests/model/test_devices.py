@@ -47,10 +47,11 @@ class Placed(torch.Tensor):
 
 
 def _target(arguments):
-    """The device that `tensor.to(...)` names, itself or by another tensor."""
+    """The device that `tensor.to(...)` names, itself or by another tensor; None where that has no place."""
     for argument in arguments:
-        if isinstance(argument, torch.device | Placed):
-            return argument.place if isinstance(argument, Placed) else argument
+        place = argument.place if isinstance(argument, Placed) else argument
+        if isinstance(place, torch.device) and place.index is not None:
+            return place
     return None
 
 
@@ -70,10 +71,10 @@ def spread(model, places):
         module.register_forward_pre_hook(enter, with_kwargs=True)
 
 
-def places_of(model, interaction):
-    """The decoder cut in two, the encoder with the first half; interaction layers where the caller wants them."""
+def places_of(model, interaction, decoder):
+    """The decoder cut in two, or whole; the encoder with its first half; interaction layers where they are wanted."""
     layers = len(model.model.language_model.layers)
-    return {
+    halves = {
         "model.vision_tower": ONE,
         "model.vision_to_text": TWO,
         "model.text_to_vision": ONE,
@@ -84,23 +85,31 @@ def places_of(model, interaction):
         "lm_head": TWO,
         **{f"model.interaction_layers.{index}": place for index, place in enumerate(interaction)},
     }
+    if decoder == "in halves":
+        return halves
+    # One block: nothing sends the inputs of the layers within to their device.
+    return {name: place for name, place in halves.items() if "language_model" not in name} | {
+        "model.language_model": ONE
+    }
 
 
 @pytest.mark.parametrize("interaction", [(ONE, TWO), (TWO, ONE), (TWO, TWO), (ONE, ONE)])
 @pytest.mark.parametrize("labels", [False, True])
-def test_interaction_layers_may_lie_anywhere(tiny, interaction, labels):
+@pytest.mark.parametrize("decoder", ["in halves", "whole"])
+@pytest.mark.parametrize("layout_at", [ONE, TWO])
+def test_interaction_layers_may_lie_anywhere(tiny, interaction, labels, decoder, layout_at):
     model, other = tiny.model(), tiny.model()
     batch = tiny.batch([tiny.row(0), tiny.row(1, turns=2)], labels=labels)
     names = ("input_ids", "attention_mask", "mm_token_type_ids", "guide_attention_mask")
     layout = model.model.read_layout(*(batch[name] for name in names))
     assert layout.has_padded_guides
-    spread(other, places_of(other, interaction))
+    spread(other, places_of(other, interaction, decoder))
     inputs = {name: Placed.at(tensor, ONE) for name, tensor in batch.items()}
     with torch.no_grad():
         expected = model(**batch)
         names = ("image_positions", "latent_positions", "question_ends", "image_of_question")
         for name in names:
-            object.__setattr__(layout, name, Placed.at(getattr(layout, name), ONE))
+            object.__setattr__(layout, name, Placed.at(getattr(layout, name), layout_at))
         found = other(**inputs, token_layout=layout)
     for name in ("loss", "lm_loss", "text_mapping_loss", "vision_mapping_loss") if labels else ("logits",):
         assert torch.equal(found[name], expected[name])

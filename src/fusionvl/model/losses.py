@@ -76,7 +76,8 @@ def next_token_loss(
     # own precision; one more product with the head for the labelled positions alone is a small price.
     num_chunks = math.ceil(len(targets) / max(1, MAX_LOGITS // vocabulary))
     if num_chunks == 1:
-        return nn.functional.cross_entropy(head(hidden_states).float(), targets)
+        logits = head(hidden_states).float()  # the head may lie on another device than the decoder
+        return nn.functional.cross_entropy(logits, targets.to(logits.device))
     sums = [
         checkpoint(_summed_loss, head, chunk, chunk_targets, use_reentrant=False)
         for chunk, chunk_targets in zip(hidden_states.chunk(num_chunks), targets.chunk(num_chunks), strict=True)
@@ -85,4 +86,5 @@ def next_token_loss(
 
 
 def _summed_loss(head: nn.Module, hidden_states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return nn.functional.cross_entropy(head(hidden_states).float(), targets, reduction="sum")
+    logits = head(hidden_states).float()
+    return nn.functional.cross_entropy(logits, targets.to(logits.device), reduction="sum")
