@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # What each room may import from besides itself.
 _FLOW = ("data", "processing", "model", "engine")
 MAY_IMPORT = {room: set(_FLOW[:position]) for position, room in enumerate(_FLOW)}
+MAY_IMPORT["vllm"] = {"data", "processing", "model", "auto"}  # auto: vLLM finds configurations through transformers
 MAY_IMPORT |= {room: set(_FLOW) for room in ("train", "eval", "serve")}
 MAY_IMPORT["synth"] = {"data", "auto"}  # auto: a local judge may be a FUSION
 MAY_IMPORT["ablation"] = {*_FLOW, "train", "eval", "synth"}  # trains variants and scores them: the rooms to its left

@@ -77,6 +77,8 @@ class FusionGenerationMixin(GenerationMixin):
         output = super().generate(
             prompts.masked_fill(foreign, self._stand_in_id()), token_layout=_moved(layout, self.device), **kwargs
         )
+        if "custom_generate" in kwargs:
+            return output  # whatever that gives
         sequences = output if isinstance(output, torch.Tensor) else output.sequences
         copies = sequences.shape[0] // prompts.shape[0]  # of each row, by beams or num_return_sequences
         sequences[:, : prompts.shape[1]] = prompts.repeat_interleave(copies, dim=0).to(sequences.device)

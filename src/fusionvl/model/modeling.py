@@ -19,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fusionvl.model.configuration import FusionConfig
 from fusionvl.model.generation import FusionGenerationMixin
+from fusionvl.model.image_encoding import ImageEncodingMixin
 from fusionvl.model.interaction import (
     InteractionContext,
     InteractionLayer,
@@ -55,7 +56,7 @@ class FusionPreTrainedModel(ReleasedLoadingMixin, PreTrainedModel):
             init.zeros_(module.weight)
 
 
-class FusionModel(FusionPreTrainedModel):
+class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
     """FUSION without an output head."""
 
     def __init__(self, config: FusionConfig) -> None:
@@ -83,75 +84,6 @@ class FusionModel(FusionPreTrainedModel):
         """
         context = kwargs.get("interaction_context")
         return None if context is None else self.interaction_layers[index](output, context).to(output.device)
-
-    def get_global_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Encode the four tiles without guide, map them to the decoder's width and stitch them into one map.
-
-        They depend on the image alone: compute them once, pass them to `forward` or `generate` as `global_features`.
-
-        Args:
-            pixel_values: (N, 5, 3, H, W) as from the processor.
-
-        Returns:
-            (N, 2g, 2g, D), row by row.
-        """
-        if pixel_values.shape[1] != 5:
-            raise ValueError(f"Global features need four tiles and the base view, got {pixel_values.shape[1]} views")
-        tiles = self.vision_to_text(self.vision_tower(pixel_values[:, :4].flatten(0, 1)).patches)
-        side = self.config.patch_grid
-        tiles = tiles.view(-1, 2, 2, side, side, tiles.shape[-1])  # (N, tile row, tile column, g, g, D)
-        return tiles.transpose(2, 3).reshape(-1, 2 * side, 2 * side, tiles.shape[-1])
-
-    def get_patch_states(self, pixel_values: torch.Tensor) -> PatchStates:
-        """Encode the base view of (N, views, 3, H, W) as far as it does not depend on the question.
-
-        With `masked` early guidance only; pass the result to `forward` or `generate` as `patch_states`.
-        """
-        return self.vision_tower.encode_patches(pixel_values[:, -1])
-
-    def encode_images(
-        self,
-        pixel_values: torch.Tensor,
-        guide_input_ids: torch.Tensor | None = None,
-        guide_attention_mask: torch.Tensor | None = None,
-        global_features: torch.Tensor | None = None,
-        patch_states: PatchStates | None = None,
-        with_global_map: bool = True,
-    ) -> EncodedImages:
-        """Encode N images under the guidance of their questions.
-
-        Args:
-            pixel_values: (N, 5, 3, H, W), or (N, 1, 3, H, W) with the base view alone when `global_features` is given.
-            guide_input_ids: (N, G) the tokenised guide texts, right padded.
-            guide_attention_mask: (N, G).
-            global_features: (N, 2g, 2g, D) from `get_global_features`.
-            patch_states: From `get_patch_states`.
-            with_global_map: Whether the features of the tiles are needed.
-
-        Raises:
-            ValueError: When guides or features are not of as many images as `pixel_values`.
-        """
-        states = None if patch_states is None else patch_states.embeddings
-        given = {"guide_input_ids": guide_input_ids, "global_features": global_features, "patch_states": states}
-        for name, tensor in given.items():
-            if tensor is not None and tensor.shape[0] != pixel_values.shape[0]:
-                raise ValueError(
-                    f"{name} are of {tensor.shape[0]} images, pixel_values of {pixel_values.shape[0]} images"
-                )
-        guide = guide_embeddings = None
-        if self.config.use_guidance and guide_input_ids is not None and guide_input_ids.shape[1] > 0:
-            guide_embeddings = self.get_input_embeddings()(guide_input_ids)
-            guide = self.text_to_vision(guide_embeddings)
-        view = self.vision_tower(pixel_values[:, -1], guide, guide_attention_mask, patch_states)
-        if with_global_map and global_features is None:
-            global_features = self.get_global_features(pixel_values)
-        return EncodedImages(
-            patch_embeddings=view.patch_embeddings,
-            patches=self.vision_to_text(view.patches),
-            guide_embeddings=guide_embeddings,
-            guide=None if guide is None else self.vision_to_text(view.guide),
-            global_map=global_features if with_global_map else None,
-        )
 
     def get_image_features(
         self,
@@ -190,22 +122,6 @@ class FusionModel(FusionPreTrainedModel):
             text_loss = cosine_mapping_loss(images.guide, images.guide_embeddings, guide_attention_mask, detach)
         reconstructed = self.text_to_vision(images.patches)
         return text_loss, cosine_mapping_loss(reconstructed, images.patch_embeddings, None, detach)
-
-    def image_tokens(self, images: EncodedImages) -> torch.Tensor:
-        """Turn features into image tokens (N, T, D).
-
-        They are the patches of the base view; FUSION-L interpolates these to a smaller grid, `tile_tokens` appends
-        the global map row by row.
-        """
-        patches = images.patches
-        if self.config.tile_tokens and images.global_map is not None:
-            return torch.cat([patches, images.global_map.flatten(1, 2).to(patches.dtype)], dim=1)
-        if self.config.image_token_grid is None:
-            return patches
-        side, grid = self.config.patch_grid, self.config.image_token_grid
-        planes = patches.transpose(1, 2).unflatten(2, (side, side))
-        planes = nn.functional.interpolate(planes, size=(grid, grid), mode="bilinear", align_corners=False)
-        return planes.flatten(2).transpose(1, 2)
 
     def read_layout(
         self,

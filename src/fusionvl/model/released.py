@@ -100,6 +100,7 @@ def convert_config(
     return FusionConfig(
         vision_config=_vision_config(released["mm_vision_tower"], folder, vision_heads, dtype),
         text_config=text_config,
+        architectures=["FusionForConditionalGeneration"],
         early_guidance="released",
         mapping_targets="live",
         num_interaction_layers=released["num_of_vision_sampler_layers"],
