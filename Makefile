@@ -15,8 +15,10 @@ OLDEST := .venv-oldest
 OLDEST_TRANSFORMERS := $(shell sed -nE 's/.*"transformers>=([0-9]+\.[0-9]+),.*/\1/p' pyproject.toml)
 SETUP := PYTHON="$(PYTHON)" scripts/set_up.sh
 REQUIREMENTS := pyproject.toml constraints.txt scripts/set_up.sh
+VLLM := .venv-vllm
+VLLM_REQUIREMENTS := $(REQUIREMENTS) constraints-vllm.txt scripts/set_up_vllm.sh
 
-.PHONY: help demo test lint types tests tests-oldest format wheel wheel-check clean
+.PHONY: help demo test lint types tests tests-oldest tests-vllm format wheel wheel-check clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -62,6 +64,14 @@ tests-oldest: $(OLDEST)/.stamp ## pytest of model, processing and engine with th
 		$(OLDEST)/bin/python -m pytest -n $(TEST_WORKERS) --maxprocesses 8 --dist loadfile \
 		tests/model tests/processing tests/engine tests/test_shipped_model.py
 
+$(VLLM)/.stamp: $(VLLM_REQUIREMENTS)
+	@PYTHON="$(PYTHON)" scripts/set_up_vllm.sh $(VLLM)
+	@touch $@
+
+tests-vllm: $(VLLM)/.stamp ## pytest of FUSION inside vLLM, on a CPU, in an environment of its own
+	VLLM_REQUIRED=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+		$(VLLM)/bin/python -m pytest -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile tests/vllm
+
 format: $(VENV)/.stamp-dev ## rewrite the files as `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -75,5 +85,5 @@ wheel-check: wheel ## install the wheel alone, outside the repository, and ask i
 	PYTHON="$(PYTHON)" scripts/check_wheel.sh dist/fusionvl-*.whl
 
 clean: ## remove the environments, builds and caches
-	rm -rf $(VENV) $(OLDEST) .venv-lmms build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) $(OLDEST) $(VLLM) .venv-lmms build dist .mypy_cache .pytest_cache .ruff_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -98,6 +98,12 @@ def load() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def triangle() -> Image.Image:
+    """One that the shipped model knows."""
+    return Image.open(Path(__file__).parents[2] / "examples" / "triangle.png")
+
+
+@pytest.fixture
 def picture() -> Image.Image:
     """A picture."""
     return Image.linear_gradient("L").convert("RGB").resize((60, 40))

@@ -74,9 +74,9 @@ def test_tiles_are_encoded_once_for_all_questions(make_model, load, prompts, mon
     model = load(make_model())
     encoded.clear()  # those of vLLM's own trial
     first = answers(model, prompts)
-    assert encoded == [1, 1], "two pictures, seven questions"
+    assert sum(encoded) == 2, "two pictures, seven questions"
     assert tokens(answers(model, prompts)) == tokens(first)
-    assert encoded == [1, 1]
+    assert sum(encoded) == 2
 
 
 def test_answers_of_one_question_share_its_picture(make_model, load, asked, picture, monkeypatch):

@@ -1,6 +1,8 @@
 """What vLLM answers is what transformers answers, token for token, whatever else is in the batch."""
 
+import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -118,3 +120,14 @@ def test_random_conversations(variant, make_model, load, ask, conversations, ask
 
 def without_interactions(self, positions, hidden, _context):
     return self.language_model.model(None, positions, None, inputs_embeds=hidden)
+
+
+def test_the_end_of_a_turn_ends_an_answer_whatever_the_generation_config_lists(
+    shipped, tmp_path, load, asked, triangle
+):
+    folder = tmp_path / "nano"
+    shutil.copytree(shipped, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 3}))
+    messages = asked("what shape is in the image?", picture=triangle)
+    (output,) = load(folder).chat(messages, SamplingParams(temperature=0, max_tokens=16), use_tqdm=False)
+    assert (output.outputs[0].text, output.outputs[0].finish_reason) == ("triangle", "stop")

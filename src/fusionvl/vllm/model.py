@@ -5,11 +5,13 @@ those of `fusionvl.model`, a copy on each device. Knows vLLM's calls and their o
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from vllm.config import VllmConfig
 from vllm.model_executor.models.interfaces import SupportsMultiModal
 from vllm.model_executor.models.utils import AutoWeightsLoader, WeightsMapper, init_vllm_registered_model, maybe_prefix
@@ -23,17 +25,35 @@ from fusionvl.model.interaction import InteractionContext, InteractionLayer
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.released import our_key
 from fusionvl.model.vision_encoder import GuidedVisionEncoder, PatchStates
-from fusionvl.vllm.image_rows import num_latents_of, pack_rows, place_rows
+from fusionvl.vllm.image_rows import pack_rows, place_rows
 from fusionvl.vllm.processor import FusionDummyInputs, FusionMultiModalProcessor, FusionProcessingInfo
 from fusionvl.vllm.settings import DECODERS
 
 CACHE_BYTES = 2**30
 """Bound on what is kept of pictures for further questions about them."""
+PATCHES_AT_ONCE = 4096
+"""Bound on what is encoded together: one large picture, which vLLM measures memory with, or several small ones."""
 
 _UNUSED = re.compile("|".join(GuidedVisionEncoder._keys_to_ignore_on_load_unexpected))
 
-Features = tuple[torch.Tensor | None, PatchStates | None]
-"""Of a picture, whatever is asked about it: global features (1, 2g, 2g, D), and the patches' first half."""
+
+@dataclass(frozen=True)
+class Features:
+    """Of one picture, whatever is asked about it.
+
+    Attributes:
+        global_features: (1, 2g, 2g, D); None for a model that needs no tiles.
+        patch_states: None for a model whose patches see the guide from the start.
+    """
+
+    global_features: torch.Tensor | None
+    patch_states: PatchStates | None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held."""
+        of_map = 0 if self.global_features is None else self.global_features.nbytes
+        return of_map + (0 if self.patch_states is None else self.patch_states.num_bytes)
 
 
 @MULTIMODAL_REGISTRY.register_processor(
@@ -70,7 +90,7 @@ class FusionForConditionalGeneration(nn.Module, ImageEncodingMixin, SupportsMult
                 prefix=maybe_prefix(prefix, "language_model"),
                 architectures=[DECODERS[config.text_config.model_type]],
             )
-        self._features: LRUCache[bytes, Features] = LRUCache(CACHE_BYTES, getsizeof=_num_bytes)
+        self._features: LRUCache[bytes, Features] = LRUCache(CACHE_BYTES, getsizeof=lambda kept: kept.num_bytes)
         # Set by `embed_input_ids`, taken by the `forward` that vLLM calls next.
         self._context: InteractionContext | None = None
 
@@ -89,34 +109,49 @@ class FusionForConditionalGeneration(nn.Module, ImageEncodingMixin, SupportsMult
         Returns:
             Rows of each picture (`image_rows`).
         """
-        names = ("pixel_values", "guide_input_ids", "row_types", "picture")
-        return [self._rows_of(*item) for item in zip(*(kwargs[name] for name in names), strict=True)]
-
-    def _rows_of(
-        self, pixel_values: torch.Tensor, guide: torch.Tensor, row_types: torch.Tensor, picture: torch.Tensor
-    ) -> torch.Tensor:
-        pixels = pixel_values[None]
-        global_features, patch_states = self._features_of(picture.numpy().tobytes(), pixels)
-        needs_map = num_latents_of(row_types) > 0 or self.config.tile_tokens
-        images = self.encode_images(
-            pixels[:, -1:],
-            guide[None],
-            global_features=global_features if needs_map else None,
-            patch_states=patch_states,
-            with_global_map=needs_map,
+        pictures = [name.numpy().tobytes() for name in kwargs["picture"]]
+        features = self._features_of(pictures, kwargs["pixel_values"])
+        items = list(
+            zip(kwargs["pixel_values"], kwargs["guide_input_ids"], kwargs["row_types"], features, strict=True)
         )
-        global_map = None if images.global_map is None else images.global_map[0]
-        return pack_rows(row_types, self.image_tokens(images)[0], global_map, self.config.window_size)
+        at_once = max(1, PATCHES_AT_ONCE // self.config.patch_grid**2)
+        return [
+            rows for first in range(0, len(items), at_once) for rows in self._rows_of(items[first : first + at_once])
+        ]
 
-    def _features_of(self, name: bytes, pixels: torch.Tensor) -> Features:
-        if (features := self._features.get(name)) is None:
-            features = (
-                self.get_global_features(pixels) if self.config.uses_tiles else None,
-                self.get_patch_states(pixels) if self.config.early_guidance == "masked" else None,
-            )
-            if _num_bytes(features) <= CACHE_BYTES:
-                self._features[name] = features
-        return features
+    def _rows_of(self, items: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Features]]) -> list[torch.Tensor]:
+        """Rows of a few pictures with their questions, encoded together."""
+        pixels, guides, row_types, features = zip(*items, strict=True)
+        maps = [found.global_features for found in features]
+        states = [found.patch_states for found in features if found.patch_states is not None]
+        images = self.encode_images(
+            torch.stack([views[-1:] for views in pixels]),
+            pad_sequence(list(guides), batch_first=True),
+            pad_sequence([torch.ones_like(guide) for guide in guides], batch_first=True) if len(items) > 1 else None,
+            torch.cat([found for found in maps if found is not None]) if self.config.tile_tokens else None,
+            PatchStates.cat(states) if states else None,
+            with_global_map=self.config.tile_tokens,
+        )
+        return [
+            pack_rows(types, tokens, None if found is None else found[0], self.config.window_size)
+            for types, tokens, found in zip(row_types, self.image_tokens(images), maps, strict=True)
+        ]
+
+    def _features_of(self, pictures: list[bytes], pixel_values: Sequence[torch.Tensor]) -> list[Features]:
+        """What does not depend on a question, remembered or computed, pictures that are not known yet together."""
+        found = {picture: self._features[picture] for picture in set(pictures) if picture in self._features}
+        new = {picture: pixels for picture, pixels in zip(pictures, pixel_values, strict=True) if picture not in found}
+        at_once = max(1, PATCHES_AT_ONCE // (4 * self.config.patch_grid**2))
+        for first in range(0, len(new), at_once):
+            names = list(new)[first : first + at_once]
+            views = torch.stack([new[name] for name in names])
+            maps = self.get_global_features(views).split(1) if self.config.uses_tiles else [None] * len(names)
+            states = self.get_patch_states(views) if self.config.early_guidance == "masked" else None
+            for index, name in enumerate(names):
+                found[name] = Features(maps[index], None if states is None else states.select([index]))
+                if found[name].num_bytes <= CACHE_BYTES:
+                    self._features[name] = found[name]
+        return [found[picture] for picture in pictures]
 
     def embed_input_ids(
         self,
@@ -174,9 +209,3 @@ class FusionForConditionalGeneration(nn.Module, ImageEncodingMixin, SupportsMult
         """Load a checkpoint in our layout or the released one."""
         renamed = ((our_key(name), tensor) for name, tensor in weights if not _UNUSED.search(name))
         return AutoWeightsLoader(self).load_weights(renamed, mapper=self.hf_to_vllm_mapper)
-
-
-def _num_bytes(features: Features) -> int:
-    global_features, patch_states = features
-    of_map = 0 if global_features is None else global_features.nbytes
-    return of_map + (0 if patch_states is None else patch_states.num_bytes)

@@ -20,8 +20,6 @@ from fusionvl.processing.tokenizer_files import load_tokenizer
 from fusionvl.vllm.processor import INPUTS, FusionProcessingInfo, Inputs
 
 _FORMAT = "openai"  # content stays a list of parts
-_HARMLESS = ("tokenize", "return_dict", "reasoning_effort", "enable_thinking", "documents")
-"""What vLLM, or a client, passes to every chat template; ours has no place for it."""
 
 
 class FusionTokenizer:
@@ -64,31 +62,27 @@ class FusionRenderer(BaseRenderer[Any]):
         return conversation, await self._prompt_of_async(conversation, data, params)
 
     def _prompt_of(self, conversation: list[Any], data: Mapping[str, Any] | None, params: ChatParams) -> Any:
-        options = {k: v for k, v in params.chat_template_kwargs.items() if v is not None and k not in _HARMLESS}
-        if options.pop("tools", None):
+        given = params.chat_template_kwargs  # vLLM adds to it what any template may want; ours wants little
+        if given.get("tools"):
             raise VLLMValidationError("FUSION calls no tools: leave them out", parameter="tools")
-        num_latents = options.pop("num_latents", None)
+        options = {
+            "chat_template": params.chat_template,
+            "add_generation_prompt": given.get("add_generation_prompt", True),
+            "continue_final_message": given.get("continue_final_message", False),
+        }
+        latents = given if given.get("num_latents") is not None else params.mm_processor_kwargs
         messages = _with_picture(conversation, data)
         inputs = self._processor.apply_chat_template(
-            messages,
-            tokenize=True,
-            return_dict=True,
-            chat_template=params.chat_template,
-            **{"add_generation_prompt": True, **options},
-            **_num_latents({"num_latents": num_latents} if num_latents is not None else params.mm_processor_kwargs),
+            messages, tokenize=True, return_dict=True, **options, **_num_latents(latents)
         )
-        options.pop("chat_template", None)
-        text = self._processor.apply_chat_template(messages, **{"add_generation_prompt": True, **options})
-        return {"prompt": text, **_prompt(inputs, data)}
+        return {"prompt": self._processor.apply_chat_template(messages, **options), **_prompt(inputs, data)}
 
     def _tokenize_prompt(self, prompt: Any, params: TokenizeParams) -> Any:
         """A text as it is; its control tokens are its writer's own."""
         data = prompt.get("multi_modal_data")
+        latents = _num_latents(prompt.get("mm_processor_kwargs"))
         inputs = self._processor(
-            images=_pictures(data),
-            text=prompt["prompt"],
-            add_special_tokens=params.add_special_tokens,
-            **_num_latents(prompt.get("mm_processor_kwargs")),
+            images=_pictures(data), text=prompt["prompt"], add_special_tokens=params.add_special_tokens, **latents
         )
         return {**prompt, **_prompt(inputs, data)}
 
@@ -154,17 +148,12 @@ def _pictures(data: Mapping[str, Any] | None) -> list[Any]:
 
 
 def _num_latents(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The one argument of a request that our processor takes.
+    """The one argument that our processor takes of a request.
 
     Raises:
-        ValueError: For any other, or no number.
+        VLLMValidationError: When it is no number.
     """
-    given = dict(options or {})
-    number = given.pop("num_latents", None)
-    if given:
-        raise VLLMValidationError(
-            f"FUSION takes num_latents alone, not {', '.join(given)}", parameter=next(iter(given))
-        )
+    number = (options or {}).get("num_latents")
     if number is None:
         return {}
     if not isinstance(number, int) or isinstance(number, bool):
