@@ -31,6 +31,16 @@ def test_a_long_context_is_asked_for(make_model):
     assert config.scheduler_config.max_num_batched_tokens >= 32_768
 
 
+def test_by_default_positions_are_turned_as_in_transformers(make_model):
+    """Beyond the first length of a LongRoPE, vLLM would turn short prompts, too, by the factors of long ones."""
+    factors = {"short_factor": [1.0] * 16, "long_factor": [2.0] * 16}
+    scaling = {"rope_type": "longrope", "rope_theta": 10000.0, **factors}
+    lengths = {"max_position_embeddings": 4096, "original_max_position_embeddings": 256}
+    folder = make_model("phi3", decoder={**lengths, "rope_parameters": scaling})
+    assert configure(folder).model_config.max_model_len == 256
+    assert configure(folder, max_model_len=1024).model_config.max_model_len == 1024
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -49,6 +59,11 @@ def test_refused(shipped, options, named):
     with pytest.raises(ValueError, match="cannot be answered exactly") as refusal:
         configure(shipped, **options)
     assert named in str(refusal.value)
+
+
+def test_another_tokenizer_is_refused(shipped, make_model):
+    with pytest.raises(ValueError, match="leave out --tokenizer"):
+        configure(shipped, tokenizer=str(make_model()))
 
 
 def test_a_budget_below_the_context_is_refused(shipped):

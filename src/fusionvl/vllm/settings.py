@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("vllm.fusionvl")
 
-DEFAULT_MAX_MODEL_LEN = 8192
+DEFAULT_MAX_MODEL_LEN = 8192  # unless a user sets another
 DECODERS = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
@@ -63,16 +63,12 @@ class FusionSettings(VerifyAndUpdateConfig):
             )
         if model_config.tokenizer_mode not in ("auto", "hf", MODE):
             raise ValueError(f"FUSION has a tokenizer mode of its own: leave out {model_config.tokenizer_mode!r}")
+        if model_config.tokenizer != model_config.model:
+            raise ValueError("FUSION's tokenizer is the one in its folder: leave out --tokenizer")
         model_config.tokenizer_mode = MODE
         model_config.__class__ = WholePrompts
-        if model_config.original_max_model_len is None and model_config.max_model_len > DEFAULT_MAX_MODEL_LEN:
-            _LOG.info(
-                "A FUSION prompt is read in one step, for which memory is reserved: the context is %d of %d tokens. "
-                "--max-model-len sets another.",
-                DEFAULT_MAX_MODEL_LEN,
-                model_config.max_model_len,
-            )
-            model_config.max_model_len = DEFAULT_MAX_MODEL_LEN
+        if model_config.original_max_model_len is None:
+            model_config.max_model_len = _default_context(model_config)
 
     @staticmethod
     def verify_and_update_config(vllm_config: "VllmConfig") -> None:
@@ -95,6 +91,23 @@ class FusionSettings(VerifyAndUpdateConfig):
         if compilation.cudagraph_mode == CUDAGraphMode.FULL:
             # A graph of a whole mixed batch would skip `forward`, and with it the interaction layers.
             compilation.cudagraph_mode = CUDAGraphMode.FULL_DECODE_ONLY
+
+
+def _default_context(model_config: ModelConfig) -> int:
+    """A context that memory can be reserved for, in which a prompt is computed as under transformers."""
+    longest = model_config.max_model_len
+    # Beyond this length vLLM turns every prompt, also a short one, by the factors that are meant for long ones.
+    first_factors = (model_config.hf_config.text_config.rope_parameters or {}).get("original_max_position_embeddings")
+    is_longrope = (model_config.hf_config.text_config.rope_parameters or {}).get("rope_type") == "longrope"
+    context = min(longest, DEFAULT_MAX_MODEL_LEN, first_factors if is_longrope and first_factors else longest)
+    if context < longest:
+        _LOG.info(
+            "A FUSION prompt is read in one step, for which memory is reserved: the context is %d of %d tokens, "
+            "--max-model-len sets another",
+            context,
+            longest,
+        )
+    return context
 
 
 def _refuse(vllm_config: "VllmConfig") -> None:
