@@ -1,199 +1,177 @@
-"""Throughput and waits under load: continuous batching against one question at a time; with random weights.
+"""Many requests at once: FUSION in vLLM, beside the batching engine that this package once had; and a soak of vLLM.
 
-    python benchmarks/serving.py                          # nano-size model, 1 to 16 clients, on the CPU or the GPU
-    python benchmarks/serving.py --preset small --quick
-    python benchmarks/serving.py --url http://127.0.0.1:8000            # a running OpenAI-compatible server instead
+    git worktree add ../before c3aec75                    # the last commit with an engine of its own
+    python benchmarks/serving.py --before ../before       # the shipped model and a 135 M decoder, 1 to 16 clients
+    python benchmarks/serving.py --soak 10                # minutes of random requests: does memory stay flat?
 
-Each client asks its next question when its last answer is complete. Several questions are about one picture; answers
-are 32 to 64 tokens long. All loads run in one process in interleaved rounds after a warm-up, each from an empty cache
-of pictures, and throughput is compared as ratios within a round; processor time a token, too, because it tells more
-when other processes run beside. `one at a time` is what `FusionEngine.stream` does;
-`batch of one` is the batching with a single place. STALL is the longest wait of running answers for their next token
-while others join.
+Both run in processes of their own on the same CPU core, in interleaved rounds after a warm-up; the one that is not
+asked sleeps. Each client asks its next question when its last answer is complete. Pictures are new in every round, two
+questions are about each; answers are 32 tokens long, greedy, in float32. Ratios are taken within a round: throughput of
+vLLM over that of the engine. vLLM's Python is the one of scripts/set_up_vllm.sh (`.venv-vllm` unless told otherwise).
 """
 
 import argparse
-import dataclasses
-import functools
 import json
+import os
+import statistics
+import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from load import Outcome, Question, questions, run_clients
-from measure import interleaved, print_spreads, ratios
-from options import geometry_of, model_options, placement_of, print_settings, progress, settings
-from served import Ask, Batched, OneAtATime, Server, build_engine, fresh
+from transformers import LlamaConfig
 
-from fusionvl.engine import FusionEngine
-from fusionvl.engine.continuous_batching import ContinuousBatching
-from fusionvl.engine.engine import conversation
-from fusionvl.engine.generation_request import SamplingSettings
-from fusionvl.engine.listening import Collected
+from fusionvl import FusionConfig, FusionForConditionalGeneration
+from fusionvl.engine.sources import shipped_model
+from fusionvl.processing import FusionProcessor
 
-ALONE, SINGLE, BATCHED = "one at a time", "batch of one", "batching"
-CLIENTS, QUICK_CLIENTS = (1, 4, 8, 16), (1, 8)
-Outcomes = dict[str, list[Outcome]]
+ROOT = Path(__file__).parents[1]
+CLIENTS = (1, 4, 8, 16)
+# SmolLM2-135M's sizes.
+DECODER_135M = {
+    "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 2048, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+class Subject:
+    """A process that answers rounds of requests (`serving_subject.py`)."""
+
+    def __init__(self, kind: str, python: Path, source: Path, folder: Path, core: int, options: Sequence[str]) -> None:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(source / "src"),
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_LOGGING_LEVEL": "ERROR",
+            "VLLM_NO_USAGE_STATS": "1",
+        }
+        script = ROOT / "benchmarks" / "serving_subject.py"
+        self.process = subprocess.Popen(
+            [str(python), str(script), kind, str(folder), str(core), *options],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        self.read()
+
+    def read(self) -> dict[str, Any]:
+        """The next answer; whatever else the process prints is not one."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise RuntimeError(f"a process ended with code {self.process.wait()}; what it wrote stands above")
+
+    def round(self, clients: int, requests: int, seed: int) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        print(json.dumps({"clients": clients, "requests": requests, "seed": seed}), file=self.process.stdin, flush=True)
+        return self.read()
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(60)
 
 
 def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    clients = QUICK_CLIENTS if options.quick else CLIENTS
-    if options.url:
-        server = Server(options.url, options.model, options.api_key)
-        print(f"server {options.url}, model {server.model}")
-        report: dict[str, Any] = {"settings": {"url": options.url, "model": server.model}}
-        makers: dict[str, Callable[[], Ask]] = {"server": lambda: server}
-    else:
-        geometry, place = geometry_of(options), placement_of(options)
-        engine = build_engine(geometry, options.early_guidance, place)
-        report = {"settings": settings(geometry, place, options) | {"max_batch": options.max_batch}}
-        print_settings(report["settings"])
-        makers = {
-            ALONE: lambda: OneAtATime(engine),
-            SINGLE: lambda: Batched(engine, max_batch=1),
-            BATCHED: lambda: Batched(engine, options.max_batch),
-        }
-        report["check"] = print_check(engine, options.max_batch)
-    outcomes = loads(makers, clients, options)
-    report["loads"] = print_loads(outcomes)
-    report["ratios"] = print_ratios(outcomes, tuple(makers), clients)
-    if not options.url:
-        report["cpu_ratios"] = print_cpu_ratios(outcomes, clients)
-        report["stall"] = print_stalls(engine, options)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, folder in folders(Path(scratch)).items():
+            if name in options.models:
+                soak(name, folder, options) if options.soak else compare(name, folder, options)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = model_options(__doc__, "nano", "masked", "what the guide does in the first half of the encoder")
-    parser.add_argument("--requests", type=int, default=8, help="questions of each client, on average")
-    parser.add_argument("--per-picture", type=int, default=4, help="questions about one picture")
-    parser.add_argument("--max-batch", type=int, default=16, help="answers that run at once")
-    parser.add_argument("--quick", action="store_true", help="1 and 8 clients only, one round")
-    parser.add_argument("--url", help="load a running server instead of an engine in this process")
-    parser.add_argument("--model", help="with --url: the model's name; default: the first that the server lists")
-    parser.add_argument("--api-key", help="with --url: if the server wants one")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--before", type=Path, help="checkout of a commit with the batching engine")
+    add("--vllm-python", type=Path, default=ROOT / ".venv-vllm" / "bin" / "python", help="of vLLM's environment")
+    add("--models", nargs="+", choices=["nano", "135M"], default=["nano", "135M"])
+    add("--clients", nargs="+", type=int, default=list(CLIENTS))
+    add("--requests", type=int, default=4, help="of each client in a round")
+    add("--rounds", type=int, default=5)
+    add("--compiled", action="store_true", help="let vLLM compile the decoder")
+    add("--core", type=int, default=0, help="CPU core that everything runs on")
+    add("--soak", type=float, metavar="MINUTES", help="instead of comparing: keep vLLM busy, and watch its memory")
     options = parser.parse_args(arguments)
-    if min(options.requests, options.per_picture, options.max_batch, options.repeats) < 1:
-        parser.error("--requests, --per-picture, --max-batch and --repeats must be at least 1")
-    if options.quick:
-        options.repeats = 1
+    if not options.soak and options.before is None:
+        parser.error("--before names a checkout to compare with: git worktree add ../before c3aec75")
     return options
 
 
-def print_check(engine: FusionEngine, max_batch: int) -> dict[str, int]:
-    """Hold that what is compared answers the same."""
-    asked = [(conversation(question.picture, question.text), question.answer_tokens) for question in questions(8, 4)]
-    with ContinuousBatching(fresh(engine), max_batch=max_batch) as batching:
-        listeners = [Collected() for _ in asked]
-        for listener, (messages, tokens) in zip(listeners, asked, strict=True):
-            batching.submit(messages, SamplingSettings(max_new_tokens=tokens), listener)
-        together = [listener.answer() for listener in listeners]
-    alone = [engine.answer([messages], max_new_tokens=tokens, do_sample=False)[0] for messages, tokens in asked]
-    equal = sum(one == other for one, other in zip(together, alone, strict=True))
-    print(f"\nCHECK: {equal} of {len(asked)} answers of the batching are those of FusionEngine.answer", flush=True)
-    return {"asked": len(asked), "equal": equal}
+def folders(scratch: Path) -> dict[str, Path]:
+    """The shipped model, and one with its encoder and a decoder of 135 million random weights."""
+    nano = shipped_model()
+    config = FusionConfig.from_pretrained(nano)
+    larger = FusionConfig(
+        vision_config=config.vision_config,
+        text_config=LlamaConfig(**DECODER_135M),
+        num_interaction_layers=10,
+        window_size=config.window_size,
+    )
+    torch.manual_seed(0)
+    FusionForConditionalGeneration(larger).save_pretrained(scratch / "135M")
+    FusionProcessor.from_pretrained(nano).save_pretrained(scratch / "135M")
+    return {"nano": nano, "135M": scratch / "135M"}
 
 
-def loads(makers: dict[str, Callable[[], Ask]], clients: Sequence[int], options: argparse.Namespace) -> Outcomes:
-    """Every system under every number of clients, in interleaved rounds."""
-    jobs = {
-        load_name(system, count): functools.partial(load, maker, count, options)
-        for count in clients
-        for system, maker in makers.items()
+def compare(name: str, folder: Path, options: argparse.Namespace) -> None:
+    compiled = ["--compiled"] if options.compiled else []
+    subjects = {
+        "vLLM": Subject("vllm", options.vllm_python, ROOT, folder, options.core, compiled),
+        "before": Subject("before", Path(sys.executable), options.before, folder, options.core, []),
     }
-    return interleaved(jobs, tuple(load_name(system, clients[0]) for system in makers), options.repeats, progress)
+    print(f"\n{name}: tokens a second, median of {options.rounds} rounds, and the ratio within a round")
+    print("clients    vLLM   before   ratio [least..most]   same texts")
+    for clients in options.clients:
+        requests = clients * options.requests
+        rates: dict[str, list[float]] = {subject: [] for subject in subjects}
+        same, asked = 0, 0
+        for round_number in range(-1, options.rounds):  # the first warms up
+            answers = {
+                subject: process.round(clients, requests, seed=1000 * clients + round_number)
+                for subject, process in subjects.items()
+            }
+            if round_number < 0:
+                continue
+            for subject, answer in answers.items():
+                rates[subject].append(answer["tokens"] / answer["seconds"])
+            texts = [answer["texts"] for answer in answers.values()]
+            same, asked = same + sum(map(str.__eq__, *texts)), asked + len(texts[0])
+        ratios = [ours / theirs for ours, theirs in zip(*rates.values(), strict=True)]
+        medians = [statistics.median(found) for found in rates.values()]
+        print(
+            f"{clients:7d} {medians[0]:7.1f} {medians[1]:8.1f}   {statistics.median(ratios):.2f} "
+            f"[{min(ratios):.2f}..{max(ratios):.2f}]   {same} of {asked}",
+            flush=True,
+        )
+    for process in subjects.values():
+        process.end()
 
 
-def load(maker: Callable[[], Ask], clients: int, options: argparse.Namespace) -> Outcome:
-    asked = questions(clients * options.requests, options.per_picture, seed=clients)
-    ask = maker()
-    try:
-        return run_clients(ask, asked, clients)
-    finally:
-        if isinstance(ask, Batched):
-            ask.batching.close(drain=False)
-
-
-def load_name(system: str, clients: int) -> str:
-    return f"{system}, {clients} client{'s' if clients > 1 else ''}"
-
-
-def print_loads(outcomes: Outcomes) -> dict[str, Any]:
-    print("\nLOADS: medians over the rounds; first token, gap and processor time in ms", flush=True)
-    heads = ("tokens/s", "requests/s", "first p50", "first p95", "gap p50", "longest gap", "CPU/token")
-    print(f"{'':<28}" + "".join(f"{head:>13}" for head in heads))
-    table = {}
-    for name, rounds in outcomes.items():
-        outcome = Outcome.median(rounds)
-        print(f"{name:<28}" + "".join(f"{value:>13.1f}" for value in dataclasses.astuple(outcome)))
-        table[name] = dataclasses.asdict(outcome)
-    return table
-
-
-def print_ratios(outcomes: Outcomes, systems: Sequence[str], clients: Sequence[int]) -> dict[str, Any]:
-    print("\nRATIOS of tokens/s: median [least .. greatest]; above 1 is faster", flush=True)
-    pairs = [
-        (load_name(BATCHED, count), load_name(system, count))
-        for count in clients
-        for system in systems
-        if BATCHED in systems and system != BATCHED
-    ]
-    pairs += [(load_name(systems[-1], count), load_name(systems[-1], clients[0])) for count in clients[1:]]
-    table = {}
-    for top, bottom in pairs:
-        rates = ([outcome.tokens_per_s for outcome in outcomes[name]] for name in (top, bottom))
-        table[f"{top} / {bottom}"] = ratios(*rates)
-    return print_spreads(table)
-
-
-def print_cpu_ratios(outcomes: Outcomes, clients: Sequence[int]) -> dict[str, Any]:
-    print("\nRATIOS of processor time a token: median [least .. greatest]; above 1 takes less", flush=True)
-    table = {}
-    for count in clients:
-        for system in (ALONE, SINGLE):
-            top, bottom = load_name(system, count), load_name(BATCHED, count)
-            times = ([outcome.cpu_ms_per_token for outcome in outcomes[name]] for name in (top, bottom))
-            table[f"{top} / {bottom}"] = ratios(*times)
-    return print_spreads(table)
-
-
-def print_stalls(engine: FusionEngine, options: argparse.Namespace) -> dict[str, float]:
-    """One long answer, alone and while questions about new pictures join."""
-    print("\nSTALL: longest time between two tokens of a running answer, ms", flush=True)
-    newcomers = questions(options.max_batch - 1, per_picture=1)
-    table = {
-        "nobody joins": stall(engine, [], options.max_batch, 0.1),
-        "others join, max_stall 0.1 s": stall(engine, newcomers, options.max_batch, 0.1),
-        "others join, max_stall 0": stall(engine, newcomers, options.max_batch, 0.0),
-        "others join, prefills uninterrupted": stall(engine, newcomers, options.max_batch, float("inf")),
-    }
-    for name, value in table.items():
-        print(f"{name:<40}{value:>13.1f}")
-    return table
-
-
-def stall(engine: FusionEngine, newcomers: Sequence[Question], max_batch: int, max_stall: float) -> float:
-    progress(f"stall: {len(newcomers)} newcomers, max_stall {max_stall}")
-    ask = Batched(engine, max_batch, max_stall)
-    long = dataclasses.replace(questions(1, 1, seed=1)[0], answer_tokens=200)
-    try:
-        found: list[Outcome] = []
-        running = threading.Thread(target=lambda: found.append(run_clients(ask, [long], 1)))
-        running.start()
-        while ask.batching.stats().steps < 5 and running.is_alive():
-            running.join(0.001)
-        if newcomers:
-            run_clients(ask, newcomers, len(newcomers))
-        running.join()
-    finally:
-        ask.batching.close(drain=False)
-    return found[0].gap_longest_ms
+def soak(name: str, folder: Path, options: argparse.Namespace) -> None:
+    subject = Subject("vllm", options.vllm_python, ROOT, folder, options.core, ["--compiled"] * options.compiled)
+    subject.round(8, 64, seed=0)
+    print(f"\n{name}: {options.soak:g} minutes of requests about ever new pictures, 8 at a time")
+    began = time.monotonic()
+    memory: list[float] = []
+    requests = 0
+    while (minutes := (time.monotonic() - began) / 60) < options.soak:
+        answer = subject.round(8, 64, seed=len(memory) + 1)
+        requests += 64
+        memory.append(answer["resident_bytes"] / 2**20)
+        if len(memory) == 1 or minutes * 60 // 60 != (minutes - answer["seconds"] / 60) * 60 // 60:
+            print(f"minute {minutes:5.1f}: {requests} requests, {memory[-1]:.0f} MiB", flush=True)
+    quarter = max(1, len(memory) // 4)
+    first, last = statistics.median(memory[quarter : 2 * quarter]), statistics.median(memory[-quarter:])
+    print(f"{requests} requests; second quarter {first:.0f} MiB, last quarter {last:.0f} MiB: {last - first:+.0f} MiB")
+    subject.end()
 
 
 if __name__ == "__main__":

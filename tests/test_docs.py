@@ -63,10 +63,13 @@ def test_the_quick_start_of_the_readme_works(monkeypatch, capsys):
     assert capsys.readouterr().out == "triangle\n"
 
 
-def test_the_example_of_the_batching_page_works(monkeypatch, capsys):
+def test_the_examples_of_the_engine_work(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "batching.md").read_text(), re.DOTALL)[1], {})
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL)
+    streamed, told = [block for block in blocks if "FusionEngine" in block]
+    exec(streamed, {})
+    assert capsys.readouterr().out == "triangle\nteal"
+    exec(told, {})
     shown = capsys.readouterr().out
-    assert "Piece(text='triangle'" in shown
-    assert "Finish(reason='stop'" in shown
-    assert "\nteal\n" in shown
+    assert "Piece(index=1, text='triangle', logprobs=(TokenLogprob(" in shown
+    assert "Finish(index=0, reason='stop'" in shown

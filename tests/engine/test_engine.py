@@ -2,22 +2,17 @@
 
 import gc
 import threading
-import time
 
 import pytest
 import torch
 from PIL import Image
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, StoppingCriteria
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import conversation
 
 QUESTION = "What colour is the circle?"
 NEW = 8
-
-
-def work_threads():
-    return {thread for thread in threading.enumerate() if "work" in thread.name}
 
 
 class TestAnswers:
@@ -166,6 +161,19 @@ class TestSharedWork:
         assert (bare.cache.hits, bare.cache.num_bytes) == (0, 0)
 
 
+class CountSteps(LogitsProcessor):
+    """Counts the tokens that are chosen, and can fail at one."""
+
+    def __init__(self, fails_at=0):
+        self.steps, self._fails_at = 0, fails_at
+
+    def __call__(self, input_ids, scores):
+        self.steps += 1
+        if self.steps == self._fails_at:
+            raise RuntimeError("the machine is on fire")
+        return scores
+
+
 class TestStream:
     def test_comes_in_pieces(self, engine, picture):
         pieces = list(engine.stream(conversation(picture, QUESTION), max_new_tokens=20))
@@ -173,52 +181,74 @@ class TestStream:
         assert all(pieces)
 
     def test_closing_stops_the_work(self, engine, picture):
-        class Slow(LogitsProcessor):
-            steps = 0
-
-            def __call__(self, input_ids, scores):
-                time.sleep(0.02)
-                Slow.steps += 1
-                scores[:, engine.processor.tokenizer.eos_token_id] = -torch.inf
-                return scores
-
-        before = work_threads()
-        stream = engine.stream(conversation(picture, QUESTION), max_new_tokens=150, logits_processor=[Slow()])
+        counter = CountSteps()
+        stream = engine.stream(conversation(picture, QUESTION), max_new_tokens=150, logits_processor=[counter])
         next(stream)
-        assert work_threads() - before
+        steps = counter.steps
         stream.close()
-        assert work_threads() == before
-        assert Slow.steps < 100
+        assert not list(stream)
+        assert counter.steps == steps < 20
 
     def test_dropping_it_stops_the_work(self, engine, picture):
-        before = work_threads()
-        stream = engine.stream(conversation(picture, QUESTION), max_new_tokens=150)
-        next(stream)
-        del stream
+        counter = CountSteps()
+        for _ in engine.stream(conversation(picture, QUESTION), max_new_tokens=150, logits_processor=[counter]):
+            break
         gc.collect()
-        assert work_threads() == before
+        assert counter.steps < 20
 
-    def test_an_unread_stream_starts_nothing(self, engine, picture):
-        before = work_threads()
+    def test_an_unread_stream_starts_nothing(self, engine, picture, count_calls):
+        tower = count_calls(engine.model.model.vision_tower.embeddings)
         engine.stream(conversation(picture, QUESTION))
-        assert work_threads() == before
+        assert tower == []
 
     @pytest.mark.parametrize("at_step", [1, 3])
     def test_exceptions_surface(self, engine, picture, at_step):
-        class Fail(LogitsProcessor):
-            steps = 0
-
-            def __call__(self, input_ids, scores):
-                self.steps += 1
-                if self.steps == at_step:
-                    raise RuntimeError("the machine is on fire")
-                return scores
-
-        before = work_threads()
-        stream = engine.stream(conversation(picture, QUESTION), max_new_tokens=NEW, logits_processor=[Fail()])
+        stream = engine.stream(
+            conversation(picture, QUESTION), max_new_tokens=NEW, logits_processor=[CountSteps(fails_at=at_step)]
+        )
         with pytest.raises(RuntimeError, match="on fire"):
             list(stream)
-        assert work_threads() == before
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"repetition_penalty": 1.7},
+            {"do_sample": True, "temperature": 2.0, "top_k": 30},
+            {"eos_token_id": [7, 8, 9]},
+            {"use_cache": False},
+            {"cache_implementation": "static"},
+        ],
+    )
+    def test_settings_of_generate_are_those_of_answer(self, engine, picture, settings):
+        torch.manual_seed(1)
+        (answer,) = engine.answer([conversation(picture, QUESTION)], max_new_tokens=20, **settings)
+        torch.manual_seed(1)
+        streamed = "".join(engine.stream(conversation(picture, QUESTION), max_new_tokens=20, **settings))
+        assert streamed == answer.text
+
+    def test_criteria_of_stopping(self, engine, picture):
+        class AfterTwo(StoppingCriteria):
+            calls = 0
+
+            def __call__(self, input_ids, scores, **kwargs):
+                self.calls += 1
+                return torch.tensor([self.calls == 2])
+
+        messages = conversation(picture, QUESTION)
+        streamed = "".join(engine.stream(messages, max_new_tokens=NEW, stopping_criteria=[AfterTwo()]))
+        assert streamed == engine.ask(picture, QUESTION, max_new_tokens=2)
+
+    @pytest.mark.parametrize("wrap", [str, lambda text: [text]])
+    def test_stop_strings(self, engine, picture, wrap):
+        messages = conversation(picture, QUESTION)
+        whole = "".join(engine.stream(messages, max_new_tokens=20))
+        found = "".join(engine.stream(messages, max_new_tokens=20, stop_strings=wrap(whole[4:6])))
+        assert found == whole.split(whole[4:6])[0].rstrip()
+
+    @pytest.mark.parametrize("name", ["num_beams", "assistant_model", "streamer"])
+    def test_settings_that_make_no_stream(self, engine, picture, name):
+        with pytest.raises(ValueError, match=name):
+            engine.stream(conversation(picture, QUESTION), **{name: 2})
 
     def test_unusable_settings_surface(self, engine, picture):
         with pytest.raises((ValueError, TypeError), match="no_such_setting"):

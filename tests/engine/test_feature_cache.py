@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
+from fusionvl.engine.feature_cache import FeatureCache
+from fusionvl.model.image_encoding import ImageFeatures
 from fusionvl.model.vision_encoder import PatchStates
 
 BYTES = 4 * 10  # of one entry

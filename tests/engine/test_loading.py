@@ -10,11 +10,10 @@ from torch import nn
 
 from fusionvl.engine import FusionEngine, devices, loading, quantization
 from fusionvl.engine.checkpoint_files import check_tokenizer
-from fusionvl.engine.continuous_batching import ContinuousBatching
 from fusionvl.engine.devices import choose_device, choose_dtype
 from fusionvl.engine.engine import conversation
-from fusionvl.engine.generation_request import SamplingSettings
 from fusionvl.engine.quantized_layers import Int8Linear, fits_int4, fits_int8, int4_linear
+from fusionvl.engine.sampling import SamplingSettings
 from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 
@@ -96,11 +95,7 @@ class TestQuantizedLayers:
     def test_error(self, dtype, rows, bits, bound):
         """Both ways through int8, few rows and many; the error is that of rounding and no more."""
         whole = nn.Linear(128, 96).to(dtype)
-        if bits == "int8":
-            layer = Int8Linear(128, 96, dtype)
-            layer.quantize(whole.weight.data)
-        else:
-            layer = int4_linear(whole.weight.data, dtype)
+        layer = {"int8": Int8Linear, "int4": int4_linear}[bits](whole.weight.data, dtype)
         layer.bias = whole.bias
         inputs = torch.randn(2, rows, 128).to(dtype)
         with torch.inference_mode():
@@ -109,15 +104,13 @@ class TestQuantizedLayers:
         assert 0 < (found - expected).float().norm() / expected.float().norm() < bound
 
     def test_a_row_alone_equals_the_row_in_a_batch(self):
-        layer = Int8Linear(64, 32, torch.float32)
-        layer.quantize(torch.randn(32, 64))
+        layer = Int8Linear(torch.randn(32, 64), torch.float32)
         rows = torch.randn(100, 64)
         together, alone = layer(rows)[:1], layer(rows[:1])
         assert (together - alone).norm() / together.norm() < 5e-3  # few rows are rounded to bfloat16
 
     def test_a_row_of_zeros(self):
-        layer = Int8Linear(32, 2, torch.float32)
-        layer.quantize(torch.zeros(2, 32))
+        layer = Int8Linear(torch.zeros(2, 32), torch.float32)
         assert layer(torch.ones(1, 32)).tolist() == [[0.0, 0.0]]
 
     def test_sizes(self):
@@ -259,7 +252,7 @@ class TestEnds:
         engine.model.generation_config.eos_token_id = listed
         assert engine.ends == sorted({end, *(listed if isinstance(listed, list) else [listed] if listed else [])})
 
-    @pytest.mark.parametrize("way", ["answer", "batch", "stream", "served"])
+    @pytest.mark.parametrize("way", ["answer", "batch", "stream", "events"])
     def test_in_every_way_to_an_answer(self, engine, picture, way):
         """A model whose head says nothing but the end of turn after the first tokens."""
         engine.model.generation_config.eos_token_id = 2
@@ -277,10 +270,9 @@ class TestEnds:
         asked = conversation(picture, QUESTION)
         if way == "stream":
             "".join(engine.stream(asked, max_new_tokens=20))
-        elif way == "served":
-            with ContinuousBatching(engine) as batching:
-                answer = batching.answer(asked, SamplingSettings(max_new_tokens=20))
-            assert (answer.finish_reason, answer.answer_tokens) == ("stop", 3)
+        elif way == "events":
+            *_, end = engine.events(asked, SamplingSettings(max_new_tokens=20))
+            assert (end.reason, end.answer_tokens) == ("stop", 3)
         else:
             answers = engine.answer([asked] * (1 if way == "answer" else 3), max_new_tokens=20)
             assert {answer.finish_reason for answer in answers} == {"stop"}

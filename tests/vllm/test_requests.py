@@ -200,3 +200,15 @@ def test_a_prompt_cannot_be_cut(model, asked, triangle):
             asked(QUESTIONS[0], picture=triangle),
             tokenization_kwargs={"truncate_prompt_tokens": 10},
         )
+
+
+def test_beam_search(model, asked, triangle):
+    from vllm.sampling_params import BeamSearchParams
+
+    chatted = ask(model, asked(QUESTIONS[0], picture=triangle))
+    prompt = {"prompt": chatted.prompt, "multi_modal_data": {"image": triangle}}
+    (found,) = model.beam_search([prompt], BeamSearchParams(beam_width=2, max_tokens=4))
+    best = found.sequences[0]
+    assert best.tokens[len(chatted.prompt_token_ids) :][: len(chatted.outputs[0].token_ids)] == list(
+        chatted.outputs[0].token_ids
+    )

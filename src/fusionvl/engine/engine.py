@@ -4,27 +4,35 @@ Loads a model with its processor, turns conversations into batches, shares an im
 streams answers. Several threads may use one engine. Knows no HTTP, no data sets and no command line.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import BatchFeature, StoppingCriteria, TextIteratorStreamer
+from transformers import BatchFeature
 
-from fusionvl.engine.feature_cache import FeatureCache, ImageFeatures
-from fusionvl.engine.generation_request import ContextExceeded
-from fusionvl.engine.loading import Placement, load_placed, load_processor
+from fusionvl.engine.decoding import Choose, RunningAnswer, decode
+from fusionvl.engine.events import Event, Piece
+from fusionvl.engine.feature_cache import FeatureCache, with_features
+from fusionvl.engine.loading import check_belong_together, load_placed, load_processor
 from fusionvl.engine.quantization import bits_of
+from fusionvl.engine.sampling import Sampler, SamplingSettings
 from fusionvl.engine.sources import shipped_model
+from fusionvl.engine.token_bytes import TokenBytes
 from fusionvl.model import FusionForConditionalGeneration
-from fusionvl.model.vision_encoder import PatchStates
 from fusionvl.processing import FusionProcessor
 
 Conversation = list[dict[str, Any]]
-DEFAULT_MAX_NEW_TOKENS = 512
+DEFAULT_MAX_NEW_TOKENS = SamplingSettings.max_new_tokens
 DEFAULT_CACHE_BYTES = 2**30
+_NOT_BATCHED = ("streamer", "return_dict_in_generate", "custom_generate")
+_NOT_STREAMED = (*_NOT_BATCHED, "num_beams", "num_return_sequences", "assistant_model", "prompt_lookup_num_tokens")
+
+
+class ContextExceeded(ValueError):  # noqa: N818 - what happened to the conversation, not what went wrong here
+    """The decoder's context does not hold the conversation."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class FusionEngine:
         processor: FusionProcessor,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
-        _check_belong_together(model, processor)
+        check_belong_together(model, processor)
         self.model = model
         self.processor = processor
         self.cache = FeatureCache(cache_bytes)
@@ -97,9 +105,17 @@ class FusionEngine:
             ValueError: When there is no such model, it cannot be loaded, or memory does not suffice; with the reason.
         """
         source = str(name) if name is not None else str(shipped_model())
-        placement = Placement(dtype, device, quantize, device_map, quantization_config, attn_implementation)
-        processor = load_processor(source)
-        return cls(load_placed(source, placement), processor, cache_bytes)
+        processor = load_processor(source)  # the small part first
+        model = load_placed(
+            source,
+            dtype,
+            device,
+            quantize,
+            device_map=device_map,
+            quantization_config=quantization_config,
+            attn_implementation=attn_implementation,
+        )
+        return cls(model, processor, cache_bytes)
 
     @property
     def ends(self) -> list[int]:
@@ -145,21 +161,20 @@ class FusionEngine:
         Raises:
             ValueError: When an image or a conversation cannot be used, or does not fit the context; with the reason.
         """
-        _refuse(generation, "streamer", "return_dict_in_generate")
-        generation = {"eos_token_id": self.ends or None, **generation}
+        _refuse(generation, *_NOT_BATCHED)
         inputs = self.encode(conversations, num_latents)
+        generation = {
+            "eos_token_id": self.ends or None,
+            "max_new_tokens": self.room(inputs, max_new_tokens),
+            **generation,
+        }
         with torch.inference_mode():
-            sequences = self.model.generate(
-                **self.with_features(inputs), max_new_tokens=self.room(inputs, max_new_tokens), **generation
-            )
-        prompt_length = inputs["input_ids"].shape[1]
-        prompt_tokens = inputs["attention_mask"].sum(1).tolist()
-        copies = sequences.shape[0] // len(conversations)
+            sequences = self.model.generate(**with_features(inputs, self.model, self.cache), **generation)
+        prompt_tokens, prompt_length = inputs["attention_mask"].sum(1).tolist(), inputs["input_ids"].shape[1]
+        copies, ends = sequences.shape[0] // len(conversations), _as_set(generation["eos_token_id"])
         return [
-            self._to_answer(
-                sequence[prompt_length:].tolist(), prompt_tokens[row // copies], generation["eos_token_id"]
-            )
-            for row, sequence in enumerate(sequences)
+            self._to_answer(tokens, prompt_tokens[row // copies], ends)
+            for row, tokens in enumerate(sequences[:, prompt_length:].tolist())
         ]
 
     def stream(
@@ -176,34 +191,64 @@ class FusionEngine:
             messages: The conversation.
             num_latents: As for `answer`.
             max_new_tokens: As for `answer`.
-            **generation: As for `answer`.
+            **generation: As for `answer`, for one sequence; `stop_strings` are no part of the answer.
 
         Raises:
             ValueError: As `answer`, before the first piece.
         """
-        _refuse(generation, "streamer", "return_dict_in_generate", "num_beams", "num_return_sequences")
-        inputs = self.encode([messages], num_latents)
-        streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        stop = _StopEvent()
-        failure: list[Exception] = []
-        settings = {
-            **self.with_features(inputs),
-            "max_new_tokens": self.room(inputs, max_new_tokens),
-            "streamer": streamer,
+        _refuse(generation, *_NOT_STREAMED)
+        stop = generation.pop("stop_strings", None) or ()
+        settings = SamplingSettings(
+            max_new_tokens=max_new_tokens,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            num_latents=num_latents,
+        )
+        events = self._events(messages, settings, None, generation)
+        return (event.text for event in events if isinstance(event, Piece) and event.text)
+
+    def events(self, messages: Conversation, settings: SamplingSettings) -> Iterator[Event]:
+        """Answer the last question of one conversation `settings.n` times; closing the iterator stops the work.
+
+        Picture and prompt are worked on once, however many answers there are. Of the model's own generation settings
+        those on sampling do not count.
+
+        Args:
+            messages: The conversation.
+            settings: How to answer.
+
+        Yields:
+            The answers' pieces as their tokens come, and one `Finish` for each of them.
+
+        Raises:
+            ContextExceeded: When the decoder's context does not hold the conversation.
+            ValueError: As `answer`; all of them before the first event.
+        """
+        return self._events(messages, settings, Sampler(settings).choose, {"do_sample": False})
+
+    def _events(
+        self, messages: Conversation, settings: SamplingSettings, choose: Choose | None, generation: dict[str, Any]
+    ) -> Iterator[Event]:
+        """Prepare at once, so that what is wrong is said at once; generate when the first event is asked for."""
+        inputs = self.encode([messages], settings.num_latents)
+        generation = {
             "eos_token_id": self.ends or None,
-            "stopping_criteria": [*generation.pop("stopping_criteria", ()), stop],
+            "max_new_tokens": self.room(inputs, settings.max_new_tokens),
             **generation,
+            "num_beams": 1,
+            "use_cache": True,
         }
+        ends, prompt_tokens = _as_set(generation["eos_token_id"]), inputs["input_ids"].shape[1]
+        answers = [
+            RunningAnswer(index, settings.stop, self._token_bytes, ends, prompt_tokens) for index in range(settings.n)
+        ]
+        generation["custom_generate"] = partial(
+            decode, answers=answers, choose=choose, top_logprobs=settings.top_logprobs
+        )
 
-        def work() -> None:
-            try:
-                with torch.inference_mode():
-                    self.model.generate(**settings)
-            except Exception as error:  # noqa: BLE001 - handed to the caller's thread below
-                failure.append(error)
-                streamer.end()
+        def generate() -> Iterator[Event]:
+            yield from self.model.generate(**with_features(inputs, self.model, self.cache), **generation)
 
-        return _pieces(threading.Thread(target=work, daemon=True), streamer, stop, failure)
+        return generate()
 
     def encode(self, conversations: Sequence[Conversation], num_latents: int | None) -> BatchFeature:
         """What the processor makes of conversations whose answers are to be generated, padded on the left.
@@ -218,39 +263,6 @@ class FusionEngine:
             tokenize=True,
             return_dict=True,
             processor_kwargs={"padding_side": "left", **latents},
-        )
-
-    def with_features(
-        self, inputs: BatchFeature, compute: Callable[[torch.Tensor], ImageFeatures] | None = None
-    ) -> dict[str, Any]:
-        """The batch with its images' features on the model's device: remembered, or computed and remembered.
-
-        Args:
-            inputs: From `encode`.
-            compute: What computes the features of an image that is not known yet; None: `image_features`.
-        """
-        settings: dict[str, Any] = dict(inputs)  # `generate` moves them, once it has looked at them on the CPU
-        if "pixel_values" not in inputs:
-            return settings
-        with torch.inference_mode():
-            features = [
-                self.cache.get(pixels, compute or self.image_features) for pixels in inputs["pixel_values"].split(1)
-            ]
-        settings["pixel_values"] = settings["pixel_values"][:, -1:].to(self.model.device, self.model.dtype)
-        # The model's configuration decides which features there are: all images have them, or none has.
-        if maps := [feature.global_features for feature in features if feature.global_features is not None]:
-            settings["global_features"] = torch.cat(maps)
-        if states := [feature.patch_states for feature in features if feature.patch_states is not None]:
-            settings["patch_states"] = PatchStates.cat(states)
-        return settings
-
-    def image_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
-        """What no question changes about images (N, 5, 3, H, W); not cached."""
-        config = self.model.config
-        pixels = pixel_values.to(self.model.device, self.model.dtype)
-        return ImageFeatures(
-            self.model.get_global_features(pixels) if config.uses_tiles else None,
-            self.model.get_patch_states(pixels) if config.early_guidance == "masked" else None,
         )
 
     def room(self, inputs: BatchFeature, max_new_tokens: int) -> int:
@@ -271,15 +283,17 @@ class FusionEngine:
             )
         return min(max_new_tokens, context - longest)
 
-    def _to_answer(self, tokens: list[int], prompt_tokens: int, ends: int | list[int] | None) -> Answer:
-        end_ids = {ends} if isinstance(ends, int) else set(ends or ())
-        stopped = next((index for index, token in enumerate(tokens) if token in end_ids), None)
-        kept = tokens if stopped is None else tokens[:stopped]
+    @cached_property
+    def _token_bytes(self) -> TokenBytes:
+        return TokenBytes(self.processor.tokenizer)
+
+    def _to_answer(self, tokens: list[int], prompt_tokens: int, ends: set[int]) -> Answer:
+        length = next((place for place, token in enumerate(tokens) if token in ends), None)
         return Answer(
-            text=self.processor.tokenizer.decode(kept, skip_special_tokens=True).strip(),
-            finish_reason="length" if stopped is None else "stop",
+            text=self.processor.tokenizer.decode(tokens[:length], skip_special_tokens=True).strip(),
+            finish_reason="length" if length is None else "stop",
             prompt_tokens=prompt_tokens,
-            answer_tokens=len(tokens) if stopped is None else stopped + 1,
+            answer_tokens=len(tokens) if length is None else length + 1,
         )
 
 
@@ -291,31 +305,8 @@ def conversation(image: Any, question: str) -> Conversation:
     return [{"role": "user", "content": content}]
 
 
-def _check_belong_together(model: FusionForConditionalGeneration, processor: FusionProcessor) -> None:
-    config = model.config
-    pairs = {
-        "pixels of a view": (config.vision_config.image_size, processor.image_processor.side),
-        "pixels of a patch": (config.vision_config.patch_size, processor.patch_size),
-        "image tokens of a picture": (config.num_image_tokens, processor.num_image_tokens),
-        "window size": (config.window_size, processor.window_size),
-        "use of latent tokens": (config.uses_latents, processor.num_latents > 0),
-    }
-    for what, (of_model, of_processor) in pairs.items():
-        if of_model != of_processor:
-            raise ValueError(
-                f"Model and processor do not belong together: {what} {of_model} in the model, {of_processor} in the "
-                f"processor"
-            )
-
-
-class _StopEvent(StoppingCriteria):
-    """Ends generation at the next token once set."""
-
-    def __init__(self) -> None:
-        self.event = threading.Event()
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        return torch.full((input_ids.shape[0],), self.event.is_set(), device=input_ids.device)
+def _as_set(ends: int | list[int] | None) -> set[int]:
+    return {ends} if isinstance(ends, int) else set(ends or ())
 
 
 def _refuse(generation: dict[str, Any], *names: str) -> None:
@@ -323,16 +314,3 @@ def _refuse(generation: dict[str, Any], *names: str) -> None:
     given = [name for name in names if name in generation]
     if given:
         raise ValueError(f"The engine sets {', '.join(given)} itself, or cannot use it here: leave it out")
-
-
-def _pieces(
-    thread: threading.Thread, streamer: TextIteratorStreamer, stop: _StopEvent, failure: list[Exception]
-) -> Iterator[str]:
-    thread.start()
-    try:
-        yield from (piece for piece in streamer if piece)
-    finally:
-        stop.event.set()
-        thread.join()
-    if failure:
-        raise failure[0]

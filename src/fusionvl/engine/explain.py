@@ -78,6 +78,7 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON values; grids are lists of rows."""
+        grids = ("position_spans", "latent_spans", "guidance_shift", "patch_spans")
         return {
             "question": self.question,
             "answer": self.answer,
@@ -90,10 +91,7 @@ class Explanation:
                 }
                 for layer in self.layers
             ],
-            "position_spans": self.position_spans.tolist(),
-            "latent_spans": self.latent_spans.tolist(),
-            "guidance_shift": None if self.guidance_shift is None else self.guidance_shift.tolist(),
-            "patch_spans": self.patch_spans.tolist(),
+            **{name: None if (grid := getattr(self, name)) is None else grid.tolist() for name in grids},
             "missing": self.missing,
         }
 
@@ -121,10 +119,7 @@ def explain(
     picture = load_image(image)
     messages = conversation(picture, question)
     answer = engine.answer([messages], num_latents=num_latents, max_new_tokens=max_new_tokens)[0]
-    latents = {} if num_latents is None else {"num_latents": num_latents}
-    batch = engine.processor.apply_chat_template(
-        [messages], add_generation_prompt=True, tokenize=True, return_dict=True, processor_kwargs=latents
-    )
+    batch = engine.encode([messages], num_latents)
     inputs = {name: tensor.to(engine.model.device) for name, tensor in batch.items()}
     inputs["pixel_values"] = inputs["pixel_values"].to(engine.model.dtype)
     records: list[InteractionRecord] = []

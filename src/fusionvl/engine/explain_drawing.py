@@ -53,14 +53,16 @@ def heat_map(grid: np.ndarray, spans: np.ndarray, size: tuple[int, int]) -> np.n
     Returns:
         (height, width) float64; the mean of the values that cover a pixel, NaN where none does.
     """
-    width, height = size
-    columns, rows = (np.rint(spans * length).astype(int) for length in (width, height))
-    total, count = np.zeros((height, width)), np.zeros((height, width))
-    for row, (top, bottom) in enumerate(rows):
-        for column, (left, right) in enumerate(columns):
-            total[top:bottom, left:right] += grid[row, column]
-            count[top:bottom, left:right] += 1
+    columns, rows = (_covers(spans, length) for length in size)
+    total, count = rows @ grid @ columns.T, np.outer(rows.sum(1), columns.sum(1))
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+def _covers(spans: np.ndarray, length: int) -> np.ndarray:
+    """(length, K): 1 where a span covers a pixel of a side, else 0."""
+    starts, ends = np.rint(spans * length).T
+    pixels = np.arange(length)[:, None]
+    return ((starts <= pixels) & (pixels < ends)).astype(float)
 
 
 def _panels_of_the_picture(explanation: Explanation) -> list[Panel]:

@@ -1,37 +1,21 @@
 """What a model computes from an image alone, kept for the next question about the same image.
 
-A least-recently-used cache, bounded in bytes and keyed by the image's content. Knows tensors' sizes and pixels; knows
-no questions.
+A least-recently-used cache, bounded in bytes and keyed by the image's content, and batches that take from it. Knows
+pixels and features; knows no questions.
 """
 
 import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
+from transformers import BatchFeature
 
-from fusionvl.model.vision_encoder import PatchStates
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Features of one image that no question changes.
-
-    Attributes:
-        global_features: (1, 2g, 2g, D) from `FusionModel.get_global_features`, None for a model that needs no tiles.
-        patch_states: From `FusionModel.get_patch_states`, None for a model whose patches see the guide from the start.
-    """
-
-    global_features: torch.Tensor | None
-    patch_states: PatchStates | None
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory held."""
-        map_bytes = 0 if self.global_features is None else self.global_features.nbytes
-        return map_bytes + (0 if self.patch_states is None else self.patch_states.num_bytes)
+from fusionvl.model import FusionForConditionalGeneration
+from fusionvl.model.image_encoding import ImageFeatures
 
 
 class FeatureCache:
@@ -46,12 +30,12 @@ class FeatureCache:
         self.num_bytes = 0
         self.hits = 0
         self.misses = 0
-        self._entries: OrderedDict[str, ImageFeatures] = OrderedDict()
+        self._entries: OrderedDict[bytes, ImageFeatures] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, pixel_values: torch.Tensor, compute: Callable[[torch.Tensor], ImageFeatures]) -> ImageFeatures:
         """Features of one image (1, 5, 3, H, W): remembered, or computed and remembered."""
-        key = hashlib.blake2b(pixel_values.contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+        key = hashlib.sha256(pixel_values.contiguous().numpy().data).digest()  # which processors have instructions for
         with self._lock:
             if key in self._entries:
                 self.hits += 1
@@ -66,3 +50,26 @@ class FeatureCache:
                 while self.num_bytes > self.max_bytes:
                     self.num_bytes -= self._entries.popitem(last=False)[1].num_bytes
         return features
+
+
+def with_features(inputs: BatchFeature, model: FusionForConditionalGeneration, cache: FeatureCache) -> dict[str, Any]:
+    """A batch with its images' features on the model's device, known or computed now, in place of their tiles.
+
+    Args:
+        inputs: From the processor, on the CPU.
+        model: Whose features they are.
+        cache: Knows them, or learns them.
+    """
+    settings: dict[str, Any] = dict(inputs)  # `generate` moves them, once it has looked at them on the CPU
+    if "pixel_values" not in inputs:
+        return settings
+    with torch.inference_mode():
+        images = [cache.get(pixels, partial(_shared, model)) for pixels in inputs["pixel_values"].split(1)]
+        features = ImageFeatures.cat(images)
+    settings["pixel_values"] = settings["pixel_values"][:, -1:].to(model.device, model.dtype)
+    given = {"global_features": features.global_features, "patch_states": features.patch_states}
+    return settings | {name: value for name, value in given.items() if value is not None}
+
+
+def _shared(model: FusionForConditionalGeneration, pixel_values: torch.Tensor) -> ImageFeatures:
+    return model.model.shared_features(pixel_values.to(model.device, model.dtype))

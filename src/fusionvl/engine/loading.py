@@ -6,7 +6,6 @@ questions.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +19,6 @@ from fusionvl.engine.quantization import BITS, bitsandbytes_config, check_bits, 
 from fusionvl.engine.sources import check_source
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where and in which format a model is to answer.
-
-    Attributes:
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: the checkpoint's own where the device computes in it, else
-            the best there is.
-        device: A torch device, or `auto`: a GPU when there is one.
-        quantize: `int8` or `int4` for weights in fewer bits; None: as they are.
-        device_map: As in transformers, to spread a model over devices; in place of `device` and `quantize`.
-        quantization_config: As in transformers; in place of `quantize`.
-        attn_implementation: As in transformers.
-    """
-
-    dtype: str = "auto"
-    device: str = "auto"
-    quantize: str | None = None
-    device_map: Any = None
-    quantization_config: Any = None
-    attn_implementation: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.quantize is not None and (self.device_map is not None or self.quantization_config is not None):
-            raise ValueError(
-                "quantize is for one device and chooses how: give it, or device_map, or quantization_config"
-            )
-        if self.device_map is not None and self.device != "auto":
-            raise ValueError("device_map says where every part lies: leave device out")
 
 
 def load_config(source: str) -> FusionConfig:
@@ -94,43 +63,71 @@ def load_model(
     Raises:
         ValueError: When it cannot be loaded; with the reason.
     """
-    with in_one_sentence(source):
-        if Path(source).is_dir():
-            check_weights(Path(source))
+    with _whole_weights(source):
         return FusionForConditionalGeneration.from_pretrained(
             source, dtype=dtype, vision_heads=vision_heads, **options
         )
 
 
-def load_placed(source: str, placement: Placement) -> FusionForConditionalGeneration:
+def load_placed(
+    source: str, dtype: str, device_name: str, bits: str | None = None, **passed: Any
+) -> FusionForConditionalGeneration:
     """Load a model to answer with, its weights straight to where they belong.
 
+    Args:
+        source: Hub name or folder.
+        dtype: As for `FusionEngine.from_pretrained`, as all that follow.
+        device_name: `device` there.
+        bits: `quantize` there.
+        **passed: To transformers, unless None: `device_map`, `quantization_config`, `attn_implementation`.
+
     Raises:
-        ValueError: When it cannot be loaded, the device is not there or cannot do what is asked, or its memory does
-            not suffice; with the reason and what would fit.
+        ValueError: When it cannot be loaded, the device is not there or cannot do what is asked, its memory does not
+            suffice, or the settings exclude each other; with the reason and what would fit.
     """
-    config = load_config(source)
-    device = choose_device(placement.device)
-    dtype = choose_dtype(placement.dtype, config.dtype or torch.float32, device)
-    passed = {"device_map": placement.device_map, "quantization_config": placement.quantization_config}
-    passed["attn_implementation"] = placement.attn_implementation
     options = {name: value for name, value in passed.items() if value is not None}
-    if placement.device_map is not None:
-        return load_model(source, dtype, **options).eval()
-    if placement.quantize is not None:
-        check_bits(placement.quantize, device)
-    if placement.quantization_config is None:
-        _check_memory(source, config, dtype, placement.quantize, device)
-    if placement.quantize is not None and device.type == "cpu":
-        with in_one_sentence(source):
-            if Path(source).is_dir():
-                check_weights(Path(source))
-            return load_on_cpu(source, config, dtype, placement.quantize, placement.attn_implementation)
-    if placement.quantize is not None:
-        options["quantization_config"] = bitsandbytes_config(placement.quantize, dtype)
+    if bits is not None and options.keys() & {"device_map", "quantization_config"}:
+        raise ValueError("quantize is for one device and chooses how: give it, or device_map, or quantization_config")
+    if "device_map" in options and device_name != "auto":
+        raise ValueError("device_map says where every part lies: leave device out")
+    config, device = load_config(source), choose_device(device_name)
+    number_format = choose_dtype(dtype, config.dtype or torch.float32, device)
+    if "device_map" in options:
+        return load_model(source, number_format, **options).eval()
+    if bits is not None:
+        check_bits(bits, device)
+    if "quantization_config" not in options:
+        _check_memory(source, config, number_format, bits, device)
+    if bits is not None and device.type == "cpu":
+        with _whole_weights(source):
+            return load_on_cpu(source, config, number_format, bits, options.get("attn_implementation"))
+    if bits is not None:
+        options["quantization_config"] = bitsandbytes_config(bits, number_format)
     if device.type != "cpu":
         options["device_map"] = {"": device}
-    return load_model(source, dtype, **options).eval()
+    return load_model(source, number_format, **options).eval()
+
+
+def check_belong_together(model: FusionForConditionalGeneration, processor: FusionProcessor) -> None:
+    """Compare what a model and a processor must have in common.
+
+    Raises:
+        ValueError: With the first difference.
+    """
+    config = model.config
+    pairs = {
+        "pixels of a view": (config.vision_config.image_size, processor.image_processor.side),
+        "pixels of a patch": (config.vision_config.patch_size, processor.patch_size),
+        "image tokens of a picture": (config.num_image_tokens, processor.num_image_tokens),
+        "window size": (config.window_size, processor.window_size),
+        "use of latent tokens": (config.uses_latents, processor.num_latents > 0),
+    }
+    for what, (of_model, of_processor) in pairs.items():
+        if of_model != of_processor:
+            raise ValueError(
+                f"Model and processor do not belong together: {what} {of_model} in the model, {of_processor} in the "
+                f"processor"
+            )
 
 
 @contextmanager
@@ -151,6 +148,14 @@ def in_one_sentence(source: str, what: str = "model") -> Iterator[None]:
         if Path(source).is_dir():
             raise ValueError(f"The folder {source} cannot be loaded as a {what}: {reason}") from error
         raise ValueError(f"There is no folder {source}, and no model of this name was found: {reason}") from error
+
+
+@contextmanager
+def _whole_weights(source: str) -> Iterator[None]:
+    with in_one_sentence(source):
+        if Path(source).is_dir():
+            check_weights(Path(source))
+        yield
 
 
 def _check_memory(

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import torch
 from accelerate import init_empty_weights
@@ -25,7 +24,6 @@ from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.model.released import is_released, our_key, require_all_keys
 from fusionvl.model.vision_encoder import GuidedVisionEncoder
 
-Bits = Literal["int8", "int4"]
 BITS = ("int8", "int4")
 _BYTES = {"int8": 1.0, "int4": 0.5 + 2 / 64}  # of a weight, scales included
 
@@ -55,12 +53,8 @@ def weight_bytes(config: FusionConfig, dtype: torch.dtype, bits: str | None = No
     """Memory that a model's weights take; nothing is loaded."""
     with torch.device("meta"):
         model = FusionForConditionalGeneration(config)
-    total = 0.0
-    narrow = {} if bits is None else layer_bits(model, bits)
-    for name, parameter in model.named_parameters():
-        kind = narrow.get(name.removesuffix(".weight"))
-        total += parameter.numel() * (dtype.itemsize if kind is None else _BYTES[kind])
-    return int(total)
+    narrow = {} if bits is None else {f"{name}.weight": _BYTES[kind] for name, kind in layer_bits(model, bits).items()}
+    return int(sum(weight.numel() * narrow.get(name, dtype.itemsize) for name, weight in model.named_parameters()))
 
 
 def bits_of(model: nn.Module) -> str | None:
@@ -134,25 +128,22 @@ def _fill(
         ValueError: A tensor has another shape than its place.
     """
     shapes, unexpected = {name: parameter.shape for name, parameter in model.named_parameters()}, list[str]()
-    biases: dict[str, torch.Tensor] = {}
     for name, tensor in tensors:
         layer, _, kind = name.rpartition(".")
-        if name in shapes and tensor.shape != shapes[name]:
+        if name not in shapes:
+            if not _UNUSED.search(name):
+                unexpected.append(name)
+        elif tensor.shape != shapes[name]:
             raise ValueError(
                 f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(shapes[name])} in the model: "
                 f"tensors have other shapes than its config.json says"
             )
-        if name not in shapes:
-            if not _UNUSED.search(name):
-                unexpected.append(name)
         elif layer in narrow and kind == "weight":
-            _narrow(model, layer, tensor, narrow[layer], dtype)
-        elif layer in narrow:
-            biases[name] = tensor.to(dtype)
+            linear = int4_linear(tensor, dtype) if narrow[layer] == "int4" else Int8Linear(tensor, dtype)
+            linear.bias = model.get_submodule(layer).bias  # which may have come before or come yet
+            model.set_submodule(layer, linear)
         else:
-            _set(model, name, tensor.to(dtype))
-    for name, bias in biases.items():  # after the layers they belong to, whichever came first
-        _set(model, name, bias)
+            setattr(model.get_submodule(layer), kind, nn.Parameter(tensor.to(dtype), requires_grad=False))
     return unexpected
 
 
@@ -168,19 +159,3 @@ def _tensors(source: str) -> Iterator[tuple[str, torch.Tensor]]:
         with safe_open(cached_file(source, name), "pt", backend="pread") as tensors:
             for key in tensors.keys():  # noqa: SIM118 - a file, not a mapping
                 yield rename(key), tensors.get_tensor(key)
-
-
-def _narrow(model: nn.Module, name: str, weight: torch.Tensor, bits: str, dtype: torch.dtype) -> None:
-    old = model.get_submodule(name)
-    assert isinstance(old, nn.Linear)
-    if bits == "int4":
-        model.set_submodule(name, int4_linear(weight, dtype))
-        return
-    layer = Int8Linear(old.in_features, old.out_features, dtype)
-    layer.quantize(weight)
-    model.set_submodule(name, layer)
-
-
-def _set(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    path, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(path), attribute, nn.Parameter(tensor, requires_grad=False))

@@ -25,6 +25,10 @@ _STEPS = 4096  # of the table from a scaled weight to its NF4 code
 class Int8Linear(nn.Module):
     """A linear layer with 8-bit weights, one scale an output; activations stay as they are.
 
+    Args:
+        weight: (outputs, inputs), of any float dtype.
+        dtype: Of the activations.
+
     Attributes:
         weight: (outputs, inputs) int8.
         scale: (outputs,) in the activations' dtype.
@@ -35,17 +39,14 @@ class Int8Linear(nn.Module):
     scale: torch.Tensor
     bias: nn.Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, dtype: torch.dtype) -> None:
+    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.empty(out_features, in_features, dtype=torch.int8))
-        self.register_buffer("scale", torch.empty(out_features, dtype=dtype))
+        self.register_buffer("weight", torch.empty_like(weight, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(weight.shape[0], dtype=dtype))
         self.register_parameter("bias", None)
-
-    def quantize(self, weight: torch.Tensor) -> None:
-        """Take over a weight (outputs, inputs) of any float dtype."""
         for rows in self._chunks():
             wide = weight[rows].to(torch.float32, copy=True)
-            self.scale[rows] = (wide.abs().amax(dim=1).clamp_(min=_LEAST) / 127).to(self.scale.dtype)
+            self.scale[rows] = (wide.abs().amax(dim=1).clamp_(min=_LEAST) / 127).to(dtype)
             # By the scale as it is kept: rounded to bfloat16, it would make every weight of a row as much too large.
             self.weight[rows] = wide.div_(self.scale[rows, None].float()).round_().clamp_(-127, 127).to(torch.int8)
 
@@ -68,10 +69,6 @@ class Int8Linear(nn.Module):
         """Outputs in groups whose wide weights are small: the same memory serves one after the other."""
         step = max(1, _WIDE_AT_ONCE // self.weight.shape[1])
         return [slice(start, start + step) for start in range(0, self.weight.shape[0], step)]
-
-    def extra_repr(self) -> str:
-        """Sizes, as `nn.Linear` shows them."""
-        return f"in_features={self.weight.shape[1]}, out_features={self.weight.shape[0]}, bias={self.bias is not None}"
 
 
 def fits_int8(layer: nn.Linear) -> bool:

@@ -1,81 +1,135 @@
-"""From logits to the next token: greedy or sampled, and how likely it was.
+"""How answers are sampled: the settings, and the way from logits to the next tokens and their log probabilities.
 
-Each answer draws from a generator of its own, so that it does not depend on its neighbours in the batch. Knows
-numbers; knows no text.
+Everything stays on the device of the logits, all answers at once; a whole vocabulary is sorted only for a nucleus of
+many thousand tokens. Each answer draws from a generator of its own, so that it depends neither on its neighbours nor
+on global random state. Knows numbers; knows no text.
+
+Shapes: N answers, V tokens of the vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from fusionvl.engine.generation_request import SamplingSettings
+FIRST_CANDIDATES = 256  # of the most likely tokens: the nucleus of most distributions lies among them
+WIDENING = 16  # times as many when it does not
 
 LogProbabilities = tuple[float, list[tuple[int, float]]]
 """Of a token, and of the most likely tokens: ids with theirs."""
 
 
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How a conversation is answered.
+
+    Attributes:
+        max_new_tokens: Bound on each answer; the decoder's context may bound it further.
+        temperature: 0 is greedy.
+        top_p: Share of probability that is sampled from; 1 is all of it.
+        seed: Of the first answer's random numbers; every further answer has the next seed. None draws one.
+        stop: Texts that end an answer; they are not part of it.
+        top_logprobs: How many alternatives to report for each token; None reports no log probabilities at all.
+        num_latents: Latent tokens of each question; None is the processor's default.
+        n: Answers to the conversation.
+
+    Raises:
+        ValueError: On values outside their range.
+    """
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    num_latents: int | None = None
+    n: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_new_tokens", self.max_new_tokens), ("n", self.n)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number of at least 0, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.top_logprobs is not None and self.top_logprobs < 0:
+            raise ValueError(f"top_logprobs must be at least 0, not {self.top_logprobs}")
+        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must be a whole number of 64 bits, not {self.seed}")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop must be texts of at least one character each, not {self.stop!r}")
+
+
 class Sampler:
-    """Chooses the tokens of one answer.
+    """Chooses the tokens of the answers to one conversation.
 
     Args:
-        settings: `temperature`, `top_p` and `seed` are read.
+        settings: `temperature`, `top_p`, `seed` and `n` are read.
     """
 
     def __init__(self, settings: SamplingSettings) -> None:
-        self.is_greedy = settings.temperature == 0
         self._temperature = settings.temperature
         self._top_p = settings.top_p
-        self._generator = torch.Generator()  # on the CPU: a seed means the same on every device
-        if settings.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(settings.seed)
+        seed = torch.Generator().seed() if settings.seed is None else settings.seed
+        # On the CPU: a seed means the same on every device.
+        self._generators = [torch.Generator().manual_seed((seed + index) % 2**63) for index in range(settings.n)]
 
-    def choose(self, logits: torch.Tensor) -> int:
-        """Choose a token by its logits (V,)."""
-        if self.is_greedy:
-            return int(logits.argmax())
-        logits = logits.cpu().double()
-        # A tiny temperature makes infinities: below the maximum they are minus infinity, which a softmax can take.
-        scaled = (logits - logits.max()) / self._temperature
-        probabilities, tokens = scaled.softmax(-1).sort(descending=True, stable=True)
-        cumulated = probabilities.cumsum(-1)
-        # The nucleus is the fewest most likely tokens that hold top_p together, and never fewer than one.
-        last = min(int(torch.searchsorted(cumulated, self._top_p)), cumulated.shape[0] - 1)
-        drawn = torch.rand(1, generator=self._generator, dtype=torch.float64) * cumulated[last]
-        return int(tokens[min(int(torch.searchsorted(cumulated, drawn, right=True)), last)])
+    def choose(self, logits: torch.Tensor, answers: Sequence[int]) -> torch.Tensor:
+        """Choose the next tokens (N,).
+
+        Args:
+            logits: (N, V), of float32.
+            answers: Whose logits they are.
+        """
+        if self._temperature == 0:
+            return logits.argmax(-1)
+        # Below the least temperature that float32 holds, all but the maximum become minus infinity all the same.
+        temperature = max(self._temperature, torch.finfo(torch.float32).tiny)
+        probabilities = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
+        uniform = torch.cat([torch.rand(1, generator=self._generators[answer]) for answer in answers])
+        shares = (1 - uniform).to(logits.device)  # above 0 and at most 1
+        if self._top_p == 1:
+            cumulated = probabilities.cumsum(-1)
+            return _reached(cumulated, shares * cumulated[:, -1])
+        return _from_nucleus(probabilities, self._top_p, shares, FIRST_CANDIDATES)
 
 
-def choose_tokens(logits: torch.Tensor, samplers: Sequence[Sampler]) -> list[int]:
-    """Choose a token for each row of logits (B, V); greedy rows all at once."""
-    chosen = logits.argmax(-1).tolist()
-    for row, sampler in enumerate(samplers):
-        if not sampler.is_greedy:
-            chosen[row] = sampler.choose(logits[row])
+def log_probabilities(logits: torch.Tensor, tokens: torch.Tensor, top: int) -> list[LogProbabilities]:
+    """How likely the chosen tokens were, each with the most likely ones.
+
+    Args:
+        logits: (N, V).
+        tokens: (N,), chosen.
+        top: How many of the most likely tokens are wanted beside each.
+    """
+    logprobs = logits.log_softmax(-1)
+    own = logprobs.gather(1, tokens[:, None])[:, 0].tolist()
+    values, ids = logprobs.topk(min(top, logits.shape[1]))
+    return [
+        (value, list(zip(*others, strict=True)))
+        for value, *others in zip(own, ids.tolist(), values.tolist(), strict=True)
+    ]
+
+
+def _from_nucleus(probabilities: torch.Tensor, top_p: float, shares: torch.Tensor, candidates: int) -> torch.Tensor:
+    """Draw from the fewest most likely tokens that hold `top_p` together, looked for among so many candidates."""
+    vocabulary = probabilities.shape[1]
+    if candidates * WIDENING > vocabulary:  # so many most likely ones are dearer than the whole order
+        values, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
+    else:
+        values, tokens = probabilities.topk(candidates)
+    cumulated = values.cumsum(-1)
+    held = cumulated.gather(1, _reached(cumulated, torch.full_like(shares, top_p))[:, None])[:, 0]
+    chosen = tokens.gather(1, _reached(cumulated, shares * held)[:, None])[:, 0]
+    is_wider = cumulated[:, -1] < top_p
+    if values.shape[1] < vocabulary and bool(is_wider.any()):
+        # Only the rows that need it, so that no row depends on its neighbours.
+        chosen[is_wider] = _from_nucleus(probabilities[is_wider], top_p, shares[is_wider], candidates * WIDENING)
     return chosen
 
 
-def log_probabilities(
-    logits: torch.Tensor, tokens: Sequence[int], tops: Sequence[int | None]
-) -> list[LogProbabilities | None]:
-    """How likely the chosen tokens were, all rows at once.
-
-    Args:
-        logits: (B, V).
-        tokens: The token chosen in each row.
-        tops: How many of the most likely tokens are wanted beside it; None: the row is not asked for at all.
-
-    Returns:
-        For each row the token's log probability, and the most likely tokens with theirs.
-    """
-    asked = [row for row, top in enumerate(tops) if top is not None]
-    found: list[LogProbabilities | None] = [None] * len(tops)
-    if not asked:
-        return found
-    logprobs = logits[asked].float().log_softmax(-1)
-    chosen = torch.tensor([tokens[row] for row in asked], device=logits.device)
-    own = logprobs.gather(1, chosen[:, None])[:, 0].tolist()
-    values, ids = logprobs.topk(min(max(top or 0 for top in tops), logits.shape[1]))
-    for row, value, *others in zip(asked, own, ids.tolist(), values.tolist(), strict=True):
-        found[row] = value, list(zip(*others, strict=True))[: tops[row]]
-    return found
+def _reached(cumulated: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+    """The first place in each row (N, V) where its sum (N,) is reached, which adds something to it; else the last."""
+    return torch.searchsorted(cumulated, sums[:, None])[:, 0].clamp(max=cumulated.shape[1] - 1)

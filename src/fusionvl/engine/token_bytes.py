@@ -21,7 +21,7 @@ class TokenBytes:
         self._added = {index: str(token).encode() for index, token in tokenizer.added_tokens_decoder.items()}
         self._special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         is_byte_level = b"ByteLevel" in tokenizer.backend_tokenizer.decoder.__getstate__()
-        self._alphabet = {letter: byte for byte, letter in bytes_to_unicode().items()} if is_byte_level else None
+        self._alphabet = {letter: byte for byte, letter in bytes_to_unicode().items()} if is_byte_level else {}
 
     def of(self, token: int) -> bytes:
         """The bytes of a token; none for an id that the tokenizer does not know."""
@@ -30,7 +30,7 @@ class TokenBytes:
         text = self._tokenizer.convert_ids_to_tokens(token)
         if text is None:
             return b""
-        if self._alphabet is not None:
+        if self._alphabet and all(letter in self._alphabet for letter in text):
             return bytes(self._alphabet[letter] for letter in text)
         if match := FALLBACK_BYTE.fullmatch(text):
             return bytes.fromhex(match[1])
@@ -39,10 +39,3 @@ class TokenBytes:
     def is_special(self, token: int) -> bool:
         """Whether the token is none of the answer's text."""
         return token in self._special
-
-    def is_fallback_byte(self, token: int) -> bool:
-        """Whether the token is one byte of a character that has no token."""
-        if self._alphabet is not None or token in self._added:
-            return False
-        text = self._tokenizer.convert_ids_to_tokens(token)
-        return text is not None and FALLBACK_BYTE.fullmatch(text) is not None

@@ -6,6 +6,8 @@ and the two mappings between the spaces; knows no prompt and no decoder.
 Shapes: N images, G guide tokens, g patches a side, d vision width, D decoder width.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +17,39 @@ from fusionvl.model.configuration import FusionConfig
 from fusionvl.model.model_outputs import EncodedImages
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.vision_encoder import GuidedVisionEncoder, PatchStates
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Features of N images that no question changes.
+
+    Attributes:
+        global_features: (N, 2g, 2g, D), None for a model that needs no tiles.
+        patch_states: None for a model whose patches see the guide from the start.
+    """
+
+    global_features: torch.Tensor | None
+    patch_states: PatchStates | None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held."""
+        map_bytes = 0 if self.global_features is None else self.global_features.nbytes
+        return map_bytes + (0 if self.patch_states is None else self.patch_states.num_bytes)
+
+    def select(self, image: int) -> "ImageFeatures":
+        """A copy of those of one image, as a batch of one: keeping it keeps no other image's."""
+        maps, states = self.global_features, self.patch_states
+        return ImageFeatures(
+            None if maps is None else maps[[image]], None if states is None else states.select([image])
+        )
+
+    @staticmethod
+    def cat(features: Sequence["ImageFeatures"]) -> "ImageFeatures":
+        """Those of several images as one batch; the model decides which there are, so all have them or none has."""
+        maps = [found.global_features for found in features if found.global_features is not None]
+        states = [found.patch_states for found in features if found.patch_states is not None]
+        return ImageFeatures(torch.cat(maps) if maps else None, PatchStates.cat(states) if states else None)
 
 
 class ImageEncodingMixin:
@@ -28,6 +63,13 @@ class ImageEncodingMixin:
     def get_input_embeddings(self) -> Any:
         """The decoder's embeddings, which guides are looked up in."""
         raise NotImplementedError
+
+    def shared_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        """What every question about the images (N, 5, 3, H, W) can share."""
+        return ImageFeatures(
+            self.get_global_features(pixel_values) if self.config.uses_tiles else None,
+            self.get_patch_states(pixel_values) if self.config.early_guidance == "masked" else None,
+        )
 
     def get_global_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Encode the four tiles without guide, map them to the decoder's width and stitch them into one map.

@@ -12,7 +12,7 @@ MODE = "fusionvl"
 
 
 def register() -> None:
-    """Tell vLLM about FUSION; may be called again. Imports neither torch nor our model: vLLM does when it needs it."""
+    """Tell vLLM about FUSION; may be called again. Our model is imported when a model of ours is loaded."""
     from vllm.model_executor.models import ModelRegistry
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
     from vllm.renderers.registry import RENDERER_REGISTRY

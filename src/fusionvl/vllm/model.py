@@ -6,7 +6,6 @@ those of `fusionvl.model`, a copy on each device. Knows vLLM's calls and their o
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,11 +19,11 @@ from vllm.sequence import IntermediateTensors
 from vllm.utils.cache import LRUCache
 
 from fusionvl.model.configuration import FusionConfig
-from fusionvl.model.image_encoding import ImageEncodingMixin
+from fusionvl.model.image_encoding import ImageEncodingMixin, ImageFeatures
 from fusionvl.model.interaction import InteractionContext, InteractionLayer
 from fusionvl.model.projectors import MappingMLP
 from fusionvl.model.released import our_key
-from fusionvl.model.vision_encoder import GuidedVisionEncoder, PatchStates
+from fusionvl.model.vision_encoder import GuidedVisionEncoder
 from fusionvl.vllm.image_rows import pack_rows, place_rows
 from fusionvl.vllm.processor import FusionDummyInputs, FusionMultiModalProcessor, FusionProcessingInfo
 from fusionvl.vllm.settings import DECODERS
@@ -35,25 +34,6 @@ PATCHES_AT_ONCE = 4096
 """Bound on what is encoded together: one large picture, which vLLM measures memory with, or several small ones."""
 
 _UNUSED = re.compile("|".join(GuidedVisionEncoder._keys_to_ignore_on_load_unexpected))
-
-
-@dataclass(frozen=True)
-class Features:
-    """Of one picture, whatever is asked about it.
-
-    Attributes:
-        global_features: (1, 2g, 2g, D); None for a model that needs no tiles.
-        patch_states: None for a model whose patches see the guide from the start.
-    """
-
-    global_features: torch.Tensor | None
-    patch_states: PatchStates | None
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory held."""
-        of_map = 0 if self.global_features is None else self.global_features.nbytes
-        return of_map + (0 if self.patch_states is None else self.patch_states.num_bytes)
 
 
 @MULTIMODAL_REGISTRY.register_processor(
@@ -90,7 +70,7 @@ class FusionForConditionalGeneration(nn.Module, ImageEncodingMixin, SupportsMult
                 prefix=maybe_prefix(prefix, "language_model"),
                 architectures=[DECODERS[config.text_config.model_type]],
             )
-        self._features: LRUCache[bytes, Features] = LRUCache(CACHE_BYTES, getsizeof=lambda kept: kept.num_bytes)
+        self._features: LRUCache[bytes, ImageFeatures] = LRUCache(CACHE_BYTES, getsizeof=lambda kept: kept.num_bytes)
         # Set by `embed_input_ids`, taken by the `forward` that vLLM calls next.
         self._context: InteractionContext | None = None
 
@@ -119,36 +99,36 @@ class FusionForConditionalGeneration(nn.Module, ImageEncodingMixin, SupportsMult
             rows for first in range(0, len(items), at_once) for rows in self._rows_of(items[first : first + at_once])
         ]
 
-    def _rows_of(self, items: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Features]]) -> list[torch.Tensor]:
+    def _rows_of(
+        self, items: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, ImageFeatures]]
+    ) -> list[torch.Tensor]:
         """Rows of a few pictures with their questions, encoded together."""
         pixels, guides, row_types, features = zip(*items, strict=True)
-        maps = [found.global_features for found in features]
-        states = [found.patch_states for found in features if found.patch_states is not None]
+        shared = ImageFeatures.cat(features)
         images = self.encode_images(
             torch.stack([views[-1:] for views in pixels]),
             pad_sequence(list(guides), batch_first=True),
             pad_sequence([torch.ones_like(guide) for guide in guides], batch_first=True) if len(items) > 1 else None,
-            torch.cat([found for found in maps if found is not None]) if self.config.tile_tokens else None,
-            PatchStates.cat(states) if states else None,
-            with_global_map=self.config.tile_tokens,
+            shared.global_features,
+            shared.patch_states,
+            with_global_map=shared.global_features is not None,
         )
+        maps = [None] * len(items) if images.global_map is None else images.global_map
         return [
-            pack_rows(types, tokens, None if found is None else found[0], self.config.window_size)
-            for types, tokens, found in zip(row_types, self.image_tokens(images), maps, strict=True)
+            pack_rows(types, tokens, global_map, self.config.window_size)
+            for types, tokens, global_map in zip(row_types, self.image_tokens(images), maps, strict=True)
         ]
 
-    def _features_of(self, pictures: list[bytes], pixel_values: Sequence[torch.Tensor]) -> list[Features]:
+    def _features_of(self, pictures: list[bytes], pixel_values: Sequence[torch.Tensor]) -> list[ImageFeatures]:
         """What does not depend on a question, remembered or computed, pictures that are not known yet together."""
         found = {picture: self._features[picture] for picture in set(pictures) if picture in self._features}
         new = {picture: pixels for picture, pixels in zip(pictures, pixel_values, strict=True) if picture not in found}
         at_once = max(1, PATCHES_AT_ONCE // (4 * self.config.patch_grid**2))
         for first in range(0, len(new), at_once):
             names = list(new)[first : first + at_once]
-            views = torch.stack([new[name] for name in names])
-            maps = self.get_global_features(views).split(1) if self.config.uses_tiles else [None] * len(names)
-            states = self.get_patch_states(views) if self.config.early_guidance == "masked" else None
+            together = self.shared_features(torch.stack([new[name] for name in names]))
             for index, name in enumerate(names):
-                found[name] = Features(maps[index], None if states is None else states.select([index]))
+                found[name] = together.select(index)
                 if found[name].num_bytes <= CACHE_BYTES:
                     self._features[name] = found[name]
         return [found[picture] for picture in pictures]
