@@ -6,8 +6,9 @@
 
 Both run in processes of their own on the same CPU core, in interleaved rounds after a warm-up; the one that is not
 asked sleeps. Each client asks its next question when its last answer is complete. Pictures are new in every round, two
-questions are about each; answers are 32 tokens long, greedy, in float32. Ratios are taken within a round: throughput of
-vLLM over that of the engine. vLLM's Python is the one of scripts/set_up_vllm.sh (`.venv-vllm` unless told otherwise).
+questions are about each; answers are 32 tokens long, greedy, in float32. Ratios are taken within a round: throughput
+of vLLM over that of the engine. vLLM's Python is the one of scripts/set_up_vllm.sh (`.venv-vllm` unless told
+otherwise).
 """
 
 import argparse
@@ -69,11 +70,14 @@ class Subject:
         raise RuntimeError(f"a process ended with code {self.process.wait()}; what it wrote stands above")
 
     def round(self, clients: int, requests: int, seed: int) -> dict[str, Any]:
+        """Let it answer so many requests, from so many clients at once."""
         assert self.process.stdin is not None
-        print(json.dumps({"clients": clients, "requests": requests, "seed": seed}), file=self.process.stdin, flush=True)
+        order = {"clients": clients, "requests": requests, "seed": seed}
+        print(json.dumps(order), file=self.process.stdin, flush=True)
         return self.read()
 
     def end(self) -> None:
+        """Let it end."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(60)

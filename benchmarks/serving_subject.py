@@ -2,8 +2,8 @@
 
     serving_subject.py vllm|before FOLDER CORE [--compiled]
 
-A round is a line {"clients", "requests", "seed"}; the answer is a line with seconds, tokens, texts and memory. `before`
-needs a checkout that still has the batching engine, on PYTHONPATH.
+A round is a line {"clients", "requests", "seed"}; the answer is a line with seconds, tokens, texts and memory.
+`before` needs a checkout that still has the batching engine, on PYTHONPATH.
 """
 
 import json
@@ -91,10 +91,11 @@ def in_vllm(folder: str, is_compiled: bool) -> Run:
 
 
 def before(folder: str, _is_compiled: bool) -> Run:
-    from fusionvl.engine import FusionEngine
     from fusionvl.engine.continuous_batching import ContinuousBatching
-    from fusionvl.engine.engine import conversation
     from fusionvl.engine.generation_request import Failure, Finish, SamplingSettings
+
+    from fusionvl.engine import FusionEngine
+    from fusionvl.engine.engine import conversation
 
     FusionEngine.ends = property(lambda self: [])  # answers as long as they may be
     batching = ContinuousBatching(FusionEngine.from_pretrained(folder, dtype="float32"), max_batch=MOST_CLIENTS)

@@ -40,7 +40,7 @@ def serving() -> Iterator[str]:
                 raise ValueError(f"`fusionvl serve` printed no address but {line!r}: run it by hand to see why")
             url = line.split()[-1]
             for _ in range(300):  # until the model is loaded: else the first answer would seem as slow as that
-                with contextlib.suppress(HTTPError), urlopen(f"{url}/ready"):
+                with contextlib.suppress(HTTPError), urlopen(f"{url}/health"):
                     break
                 time.sleep(0.2)
             yield url

@@ -9,8 +9,10 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from fusionvl import __version__
 from fusionvl.ablation.commands import add_ablate_command
@@ -26,23 +28,25 @@ from fusionvl.engine.options import (
 from fusionvl.eval.commands import add_eval_commands, with_action
 from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
+from fusionvl.terminal import shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # of a picture that is usable nevertheless: nobody asked
     options = _parse(with_action(sys.argv[1:] if arguments is None else arguments))
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
         return code
     except (ValueError, ModuleNotFoundError) as error:
-        print(f"fusionvl {options.command}: {error}", file=sys.stderr)
+        print(shown(f"fusionvl {options.command}: {error}"), file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader went away: `fusionvl ask ... | head`
         _drop_output()
         return 1
     except OSError as error:  # a disk that is full or gone, a folder that may not be written
-        print(f"fusionvl {options.command}: {error}", file=sys.stderr)
+        print(shown(f"fusionvl {options.command}: {error}"), file=sys.stderr)
         _drop_output()
         return 2
     except KeyboardInterrupt:
@@ -65,8 +69,15 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Shows what it does not understand escaped."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fusionvl", description="Multimodal models in which vision and language meet everywhere (FUSION)."
     )
     parser.add_argument("--version", action="version", version=f"fusionvl {__version__}")
@@ -165,6 +176,9 @@ def _chat(options: argparse.Namespace) -> None:
 
 
 def _chat_with_server(options: argparse.Namespace) -> None:
+    from fusionvl.data.extras import import_extra
+
+    import_extra("openai", extra="serve", needed_for="fusionvl chat --url")
     from fusionvl.serve.client import RemoteModel
     from fusionvl.terminal import chat
 
@@ -228,7 +242,7 @@ def _verify(options: argparse.Namespace) -> int:
     counter = TokenCounter(str(options.model or shipped_model()), options.max_length)
     report = verify_mixture(mixture, measure=counter, processes=options.processes)
     report.write(options.output)
-    print(report.as_text())
+    print(shown(report.as_text()))  # names of rows and files are somebody else's
     print(f"Written: {options.output / 'report.json'}, {options.output / 'lengths.png'}")
     return 1 if report.corrupt else 0
 

@@ -1,4 +1,4 @@
-"""A server with a scripted model that many tests share, and pictures to send."""
+"""A server with a scripted engine that many tests share, and pictures to send."""
 
 import base64
 import io
@@ -9,13 +9,11 @@ import openai
 import pytest
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent))  # worker processes import the scripted model, too
+sys.path.insert(0, str(Path(__file__).parent))
 
 from running_server import running
 
-from fusionvl.engine.sources import shipped_model
-from fusionvl.serve.engine_loader import load_engine
-from fusionvl.serve.settings import parse_models
+from fusionvl.engine import FusionEngine
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +26,7 @@ def server():
 @pytest.fixture(scope="session")
 def shipped_server():
     """One with the shipped model, as `fusionvl serve` starts it."""
-    with running(models=parse_models([], shipped_model()), loader=load_engine) as server:
+    with running("nano", FusionEngine.from_pretrained) as server:
         yield server
 
 

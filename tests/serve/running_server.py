@@ -1,23 +1,19 @@
 """Runs a server in a thread, on a free port; and asks it things."""
 
 import contextlib
-import os
-import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
-from unittest import mock
+from dataclasses import dataclass
 
 import httpx
-from fastapi import FastAPI
-from scripted_model import load_scripted
+from scripted_engine import ScriptedEngine
+from starlette.applications import Starlette
 
 from fusionvl.serve.app import create_app
+from fusionvl.serve.connection import ConnectionLimits
 from fusionvl.serve.server import DrainingServer, listen
-from fusionvl.serve.settings import Limits, ServedModel, ServerSettings, WorkerSettings
+from fusionvl.serve.settings import Limits, ServerSettings
 
-SCRIPTED = ServerSettings(models=(ServedModel("scripted", "scripted"),))
 JSON_ERROR_KEYS = {"message", "type", "param", "code"}
 
 
@@ -28,27 +24,47 @@ class Server:
     Attributes:
         url: Of its root.
         app: For a look inside.
-        log_path: Where scripted models write what they do.
+        uvicorn: What runs it.
+        engine: The scripted one, unless another was asked for.
         http: A client.
     """
 
     url: str
-    app: FastAPI
-    log_path: Path
+    app: Starlette
+    uvicorn: DrainingServer
+    engine: ScriptedEngine
     http: httpx.Client
+
+    @property
+    def address(self):
+        host, port = self.url.removeprefix("http://").split(":")
+        return host, int(port)
 
     def ask(self, text="hello", model="scripted", **body):
         """Post a chat request of one text, or of the `messages` given."""
         body = {"model": model, "messages": [{"role": "user", "content": text}], **body}
         return self.http.post("/v1/chat/completions", json=body)
 
-    def log(self):
-        """What the scripted models did."""
-        return self.log_path.read_text().splitlines() if self.log_path.exists() else []
+    def post(self, content):
+        """Post a chat request of these bytes."""
+        headers = {"Content-Type": "application/json"}
+        return self.http.post("/v1/chat/completions", content=content, headers=headers)
+
+    def in_background(self, text, **body):
+        """Ask without waiting; returns a function that waits for the answer."""
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(self.ask(text, **body)))
+        thread.start()
+
+        def answer():
+            thread.join(60)
+            return answers[0]
+
+        return answer
 
     def wait_for_log(self, beginning, seconds=20):
-        """The first line that begins so; fails when it does not come."""
-        return wait_for(lambda: next((line for line in self.log() if line.startswith(beginning)), None), seconds)
+        """The first line of the scripted engine that begins so; fails when it does not come."""
+        return wait_for(lambda: next((line for line in self.engine.log if line.startswith(beginning)), None), seconds)
 
 
 def wait_for(look, seconds=20):
@@ -61,31 +77,36 @@ def wait_for(look, seconds=20):
 
 
 @contextlib.contextmanager
-def running(settings=SCRIPTED, loader=load_scripted, limits=None, workers=None, ready=True, fetcher=None, **changes):
-    """A server in a thread; `limits`, `workers` and further changes are of the settings."""
-    settings = replace(
-        settings,
-        limits=Limits(**{"answer_seconds": 30, **(limits or {})}),
-        workers=WorkerSettings(**{"silence_seconds": 30, **(workers or {})}),
-        **changes,
-    )
-    log_path = Path(tempfile.mkdtemp()) / f"{time.monotonic_ns()}.log"
-    with mock.patch.dict(os.environ, FUSIONVL_SCRIPT_LOG=str(log_path)):
-        app = create_app(settings, loader, fetcher)
-        listener = listen("127.0.0.1", 0)
-        drain = DrainingServer(app, drain_seconds=5)
-        thread = threading.Thread(target=drain.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(base_url=url, timeout=60) as http:
-            try:
-                if ready:
-                    wait_for(lambda: http.get("/ready").status_code == 200, 300)
-                yield Server(url, app, log_path, http)
-            finally:
-                drain.should_exit = True
-                thread.join(20)
-                assert not thread.is_alive(), "the server did not end"
+def running(model="scripted", load=None, limits=None, connections=None, fetcher=None, ready=True, **settings):
+    """A server in a thread; `limits` and further settings are those of `ServerSettings`."""
+    engine = ScriptedEngine()
+    settings = ServerSettings(limits=Limits(**{"answer_seconds": 30, **(limits or {})}), **settings)
+    app = create_app(model, load or (lambda: engine), settings, fetcher)
+    with running_app(app, connections) as server:
+        server.engine = engine
+        try:
+            if ready:
+                wait_for(lambda: server.http.get("/health").status_code == 200, 300)
+            yield server
+        finally:
+            engine.released.set()
+
+
+@contextlib.contextmanager
+def running_app(app, connections=None):
+    """Any application in a thread, without an engine."""
+    listener = listen("127.0.0.1", 0)
+    uvicorn = DrainingServer(app, drain_seconds=5, connections=connections or ConnectionLimits())
+    thread = threading.Thread(target=uvicorn.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with httpx.Client(base_url=url, timeout=60) as http:
+        try:
+            yield Server(url, app, uvicorn, None, http)
+        finally:
+            uvicorn.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive(), "the server did not end"
 
 
 def error_of(response, status, code):

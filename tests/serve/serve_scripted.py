@@ -1,4 +1,4 @@
-"""`serve_scripted.py [DRAIN_SECONDS]`: a server with a scripted model on a free port; prints its URL."""
+"""`serve_scripted.py [DRAIN_SECONDS]`: a server with a scripted engine on a free port; prints its URL."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 if __name__ == "__main__":
-    from scripted_model import load_scripted
+    from scripted_engine import ScriptedEngine
 
     from fusionvl.serve.app import create_app
     from fusionvl.serve.server import run_server
-    from fusionvl.serve.settings import ServedModel, ServerSettings
+    from fusionvl.serve.settings import ServerSettings
 
-    settings = ServerSettings(models=(ServedModel("scripted", "scripted"),))
     drain_seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
-    run_server(create_app(settings, load_scripted), "127.0.0.1", 0, drain_seconds, lambda url: print(url, flush=True))
+    app = create_app("scripted", ScriptedEngine, ServerSettings())
+    run_server(app, "127.0.0.1", 0, drain_seconds, lambda url: print(url, flush=True))

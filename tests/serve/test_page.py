@@ -4,6 +4,8 @@ Needs Chromium (Debian's package `chromium`); CI must have it, elsewhere these t
 """
 
 import contextlib
+import http.server
+import json
 import os
 import re
 import shutil
@@ -15,7 +17,10 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from running_server import Server, running
+from running_server import Server, running, running_app
+
+from fusionvl.serve.page_for import create_page_for
+from fusionvl.serve.settings import ServerSettings
 
 EXAMPLES = Path(__file__).parents[2] / "src" / "fusionvl" / "serve" / "web" / "examples"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -217,13 +222,72 @@ def test_answers_stream_and_can_be_stopped(browser, server):
         expect(answer.last).to_have_text("over over ")
 
 
-def test_a_worker_that_dies_is_told(browser, server):
+def test_a_model_that_fails_is_told(browser, server):
     with opened(browser, f"{server.url}/") as page:
         upload(page)
-        ask(page, "crash")
-        expect(page.locator(".answer.wrong")).to_contain_text("process ended")
+        ask(page, "fail")
+        expect(page.locator(".answer.wrong")).to_contain_text("The model failed on this request")
         ask(page, "repeat back 1 0")
         expect(page.locator(".answer").last).to_have_text("back ", timeout=30_000)
+
+
+def test_latents_are_asked_for_as_vllm_takes_them(browser, server):
+    with opened(browser, f"{server.url}/") as page:
+        upload(page)
+        page.get_by_text("Settings").click()
+        page.get_by_label("Latent tokens").fill("16")
+        with page.expect_request("**/v1/chat/completions") as asked:
+            ask(page, "settings")
+        assert asked.value.post_data_json["chat_template_kwargs"] == {"num_latents": 16}
+        expect(page.locator(".answer")).to_contain_text("num_latents=16")
+
+
+def test_in_front_of_another_server_the_page_does_not_offer_what_that_cannot(browser, page):
+    """Other servers do not say that they explain; ours does."""
+    upload(page)
+    ask(page, "what shape is in the image?")
+    expect(page.get_by_role("button", name="Where did it look?")).to_be_visible()
+    with (
+        serving_openai() as behind,
+        running_app(create_page_for(behind, ServerSettings())) as front,
+        opened(browser, f"{front.url}/") as other,
+    ):
+        expect(other.get_by_label("Model")).to_have_value("other")
+        upload(other)
+        ask(other, "what shape is in the image?")
+        expect(other.locator(".answer")).to_have_text("from elsewhere")
+        expect(other.get_by_role("button", name="Regenerate")).to_be_visible()
+        expect(other.get_by_role("button", name="Where did it look?")).to_be_hidden()
+
+
+@contextlib.contextmanager
+def serving_openai() -> Iterator[str]:
+    """The least that an OpenAI-compatible server is; yields its address."""
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply(
+                json.dumps({"object": "list", "data": [{"id": "other", "object": "model"}]}), "application/json"
+            )
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            choice = {"index": 0, "delta": {"content": "from elsewhere"}, "finish_reason": "stop"}
+            self.reply(f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n", "text/event-stream")
+
+        def reply(self, content: str, media_type: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", media_type)
+            self.end_headers()
+            self.wfile.write(content.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 class Wire(socketserver.ThreadingTCPServer):
@@ -297,7 +361,7 @@ def test_an_explanation_that_breaks_is_told(page):
 
 def test_a_key_is_asked_for_and_used(browser):
     key = "a-key-of-the-page-test"
-    with running(api_keys=(key,)) as server:
+    with running(api_key=key) as server:
         context = browser.new_context()
         page = context.new_page()
         page.goto(server.url)

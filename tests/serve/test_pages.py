@@ -4,10 +4,11 @@ import asyncio
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 
-from fusionvl.serve.errors import add_error_handlers
-from fusionvl.serve.pages import add_pages
+from fusionvl.serve.errors import refuse
+from fusionvl.serve.pages import page_routes
 
 
 @pytest.fixture
@@ -18,9 +19,7 @@ def get(tmp_path):
     (folder / "app.js").write_text("1")
     (folder / "examples" / "one.png").write_bytes(b"png")
     (tmp_path / "secret.txt").write_text("secret")
-    app = FastAPI()
-    add_pages(app, folder)
-    add_error_handlers(app)
+    app = Starlette(routes=page_routes(folder), exception_handlers={HTTPException: refuse})
 
     def get(path):
         async def ask():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from running_server import error_of, wait_for
+from running_server import error_of
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.explain import explain
@@ -41,7 +41,7 @@ def ask(server, messages, **body):
 
 
 def test_answers_are_the_engines(server, engine, image_part):
-    """All at the same time through the server, one batch in the engine."""
+    """All at the same time through the server, as a batch in the engine."""
     served = [None] * len(QUESTIONS)
 
     def fill(index):
@@ -101,7 +101,7 @@ def test_control_tokens_of_users_are_plain_text(server, engine, image_part, text
     assert hostile.count(engine.processor.latent_token_id) == engine.processor.num_latents
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     assert [token for token in hostile if token in special] == [token for token in harmless if token in special]
-    # And that is what the server's worker makes of it.
+    # And that is what the server makes of it.
     answer = ask(server, about(image_part, written), max_tokens=1)
     assert answer.usage.prompt_tokens == len(hostile)
 
@@ -119,22 +119,8 @@ def test_what_only_the_model_can_refuse(server, image_part):
     cut = PICTURE.read_bytes()[:2000]
     uri = f"data:image/png;base64,{base64.b64encode(cut).decode()}"
     error = error_of(post(about({"type": "image_url", "image_url": {"url": uri}}, "what?")), 400, "image_unusable")
-    assert "truncated" in error["message"]
-    assert post(about(image_part, QUESTIONS[0])).status_code == 200, "and the worker lives on"
-
-
-def test_metrics_tell_what_happened(server, image_part):
-    for _ in range(2):
-        ask(server, about(image_part, QUESTIONS[0]))
-    wait_for(lambda: "fusionvl_answer_tokens_total" in server.http.get("/metrics").text)
-    lines = dict(
-        line.rsplit(" ", 1) for line in server.http.get("/metrics").text.splitlines() if not line.startswith("#")
-    )
-    for name in ("prompt_tokens_total", "answer_tokens_total", "image_cache_hits_total", "first_token_seconds_count"):
-        assert float(lines[f'fusionvl_{name}{{model="nano"}}']) > 0
-    assert float(lines['fusionvl_model_bytes{model="nano"}']) > 4e6
-    assert 'fusionvl_queue_length{model="nano"}' in lines
-    assert 'fusionvl_batch_size{model="nano"}' in lines
+    assert "damaged" in error["message"]
+    assert post(about(image_part, QUESTIONS[0])).status_code == 200, "and the model goes on"
 
 
 def test_an_explanation_is_the_engines(server, engine, image_part):

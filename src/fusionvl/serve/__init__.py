@@ -1,4 +1,5 @@
-"""The serving room: an OpenAI-compatible server over the engine. Knows HTTP and processes, not models' insides.
+"""The serving room: one small OpenAI-compatible server, for one machine and one model. Knows HTTP, no model's inside.
 
-The server process imports no torch; models live in worker processes (`worker.py`).
+Read `app.py` first, then `chat.py` and `line.py`; what keeps the server safe is in `gate.py`, `fetching.py`,
+`images.py` and `connection.py`.
 """

@@ -1,201 +1,146 @@
 """The application: endpoints wired to what answers them. Knows paths; everything else is in the modules beside it.
 
-app = create_app(ServerSettings(models=(ServedModel("nano", "/folder"),)))
+app = create_app("nano", load, ServerSettings())
 """
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, File, Form, Request, Response, UploadFile
-from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from fusionvl import __version__
-from fusionvl.serve.backend import Files, Pool
-from fusionvl.serve.chat import ChatService
-from fusionvl.serve.engine_loader import load_engine
-from fusionvl.serve.errors import ApiError, add_error_handlers
+from fusionvl.serve.chat import Chat
+from fusionvl.serve.errors import ApiError, refuse
 from fusionvl.serve.fetching import ImageFetcher
-from fusionvl.serve.files import FileStore
+from fusionvl.serve.gate import Gate
 from fusionvl.serve.images import ImageReader
-from fusionvl.serve.limits import Gate
-from fusionvl.serve.metrics import Measured, Metrics
-from fusionvl.serve.models import ModelPool
-from fusionvl.serve.pages import add_pages
-from fusionvl.serve.protocol import ChatRequest
+from fusionvl.serve.line import Line
+from fusionvl.serve.pages import page_routes
+from fusionvl.serve.protocol import ChatRequest, parse
 from fusionvl.serve.settings import ServerSettings
-from fusionvl.serve.streaming import ClientLeft, EventStream, while_connected
-from fusionvl.serve.worker import Loader
-from fusionvl.serve.worker_process import LoadError
+from fusionvl.serve.streaming import ClientLeft, event_stream, while_connected
 
-_LOG = logging.getLogger("fusionvl.serve")
-_READING_FACTOR = 2  # a client may take as long again to read a stream as the answer may take
 _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
-
-router = APIRouter()
 
 
 def create_app(
-    settings: ServerSettings,
-    loader: Loader = load_engine,
-    fetcher: ImageFetcher | None = None,
-    pool: Pool | None = None,
-    files: Files | None = None,
-) -> FastAPI:
-    """Build the application; models start with it and end with it.
+    model: str, load: Callable[[], Any], settings: ServerSettings, fetcher: ImageFetcher | None = None
+) -> Starlette:
+    """Build the application; the model is loaded when it starts.
 
     Args:
-        settings: Models, keys, limits.
-        loader: Loads a model in its process.
+        model: Its name in requests.
+        load: Loads it: something with the `events` of `FusionEngine`.
+        settings: Key, host names, limits.
         fetcher: For images by URL; None is one as the settings want it.
-        pool: The models; None is processes of this machine that `loader` loads them in.
-        files: Keeps uploaded images; None is this process.
     """
-    app = FastAPI(title="fusionvl", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
-    app.router.redirect_slashes = False  # a redirect has no error shape
-    state = app.state
-    state.settings = settings
-    state.running = 0
-    state.draining = asyncio.Event()
-    state.pool = pool or ModelPool(settings.models, loader, settings.workers, settings.limits)
-    state.files = files or FileStore(settings.limits)
-    state.metrics = Metrics(state.pool)
-    fetcher = fetcher or ImageFetcher(settings.limits, settings.allow_private_networks)
-    state.images = ImageReader(settings.limits, fetcher, state.files)
-    state.chat = ChatService(state.pool, state.images, state.metrics, settings.limits)
-    app.include_router(router)
-    add_pages(app)
-    add_error_handlers(app)
-    app.add_exception_handler(ClientLeft, _client_left)
-    app.add_middleware(Gate, settings=settings)
-    app.add_middleware(Measured, metrics=state.metrics)
+    limits = settings.limits
+    line = Line(load, limits.waiting)
+    fetcher = fetcher or ImageFetcher(limits, settings.allow_private_networks)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        line.start()
+        yield
+        line.close()
+
+    app = guarded(ROUTES, settings, lifespan)
+    app.state.model = model
+    app.state.line = line
+    app.state.chat = Chat(model, line, ImageReader(limits, fetcher), limits)
+    app.state.close = line.close
+    app.state.load_error = lambda: line.load_error
     return app
 
 
-@contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    loading = asyncio.create_task(_load_first(app))
-    yield
-    loading.cancel()
-    await app.state.pool.close()
+def guarded(routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any) -> Starlette:
+    """An application behind the gate, with the page, and with errors in the one shape.
+
+    The caller sets `state.close`, which tells whoever still waits that there is no more, and `state.load_error`.
+    """
+    app = Starlette(
+        routes=[*routes, *page_routes()],
+        lifespan=lifespan,
+        middleware=[Middleware(Gate, settings=settings)],
+        exception_handlers={HTTPException: refuse, Exception: refuse, ClientLeft: _gone, ClientDisconnect: _gone},
+    )
+    app.router.redirect_slashes = False  # a redirect has no error shape
+    app.state.draining = asyncio.Event()
+    return app
 
 
-async def _load_first(app: FastAPI) -> None:
-    """Load the first model beside the event loop's other work, so that /health answers meanwhile."""
-    app.state.load_error = None
-    try:
-        await app.state.pool.load_first()
-    except (LoadError, ApiError) as error:
-        app.state.load_error = error
-        _LOG.error("The first model cannot be loaded: %s", error)
-
-
-async def _client_left(request: Request, error: Exception) -> Response:
+async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=_CLIENT_LEFT)
 
 
-@router.post("/v1/chat/completions")
-async def chat_completions(body: ChatRequest, request: Request) -> Any:
+async def chat_completions(request: Request) -> Response:
     """Answer a conversation about an image, in one piece or as a stream."""
-    chat, owner = request.app.state.chat, request.scope["owner"]
-    if body.stream:
-        seconds = _READING_FACTOR * request.app.state.settings.limits.answer_seconds
-        return EventStream(await while_connected(request, chat.stream(body, owner)), seconds)
-    return await while_connected(request, chat.complete(body, owner))
+    asked, chat = parse(await request.body()), request.app.state.chat
+    if asked.stream:
+        return event_stream(await while_connected(request, chat.stream(asked)))
+    return JSONResponse(await while_connected(request, chat.complete(asked)))
 
 
-@router.post("/v1/explain")
-async def explain(body: ChatRequest, request: Request) -> dict[str, Any]:
+async def explain(request: Request) -> Response:
     """Where the model looked for one question about one image, and what the question changed; ours, not OpenAI's."""
-    return await while_connected(request, request.app.state.chat.explain(body, request.scope["owner"]))
+    asked = parse(await request.body())
+    return JSONResponse(await while_connected(request, request.app.state.chat.explain(asked)))
 
 
-@router.get("/v1/models")
-async def list_models(request: Request) -> dict[str, Any]:
-    """The models of this server, loaded or not."""
-    return {"object": "list", "data": [_model(name) for name in request.app.state.pool.names]}
+async def list_models(request: Request) -> Response:
+    """The model of this server, as a list of one."""
+    return JSONResponse({"object": "list", "data": [_model(request.app.state.model)]})
 
 
-@router.get("/v1/models/{name}")
-async def get_model(name: str, request: Request) -> dict[str, Any]:
-    """One model."""
-    if name not in request.app.state.pool.names:
+async def get_model(request: Request) -> Response:
+    """The model."""
+    name = request.path_params["name"]
+    if name != request.app.state.model:
         raise ApiError("model_not_found", f"There is no model {name[:100]!r}: GET /v1/models lists them", "model")
-    return _model(name)
+    return JSONResponse(_model(name))
 
 
 def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "fusionvl"}
+    # `explains` is ours: pages ask where the model looked only where they are told.
+    return {"id": name, "object": "model", "created": 0, "owned_by": "fusionvl", "explains": True}
 
 
-@router.post("/v1/files")
-async def upload_file(
-    request: Request, file: Annotated[UploadFile, File()], purpose: Annotated[str, Form()]
-) -> dict[str, Any]:
-    """Keep an image for later requests."""
-    state = request.app.state
-    if purpose not in ("vision", "user_data"):
-        raise ApiError("invalid_parameter", f"purpose is vision or user_data, not {purpose[:40]!r}", "purpose")
-    content = await file.read()
-    try:
-        media_type = await asyncio.to_thread(state.images.check, content)
-    except ApiError as error:
-        error.param = "file"
-        raise
-    stored = await state.files.add(request.scope["owner"], content, media_type, file.filename or "image", purpose)
-    return dict(stored.as_json())
-
-
-@router.get("/v1/files")
-async def list_files(request: Request) -> dict[str, Any]:
-    """The client's own files, newest first."""
-    files = [file.as_json() for file in await request.app.state.files.list(request.scope["owner"])]
-    ends = {"first_id": files[0]["id"], "last_id": files[-1]["id"]} if files else {}
-    return {"object": "list", "data": files, "has_more": False, **ends}
-
-
-@router.get("/v1/files/{file_id}")
-async def get_file(file_id: str, request: Request) -> dict[str, Any]:
-    """One file's description."""
-    file = await request.app.state.files.get(request.scope["owner"], file_id)
-    return dict(file.as_json())
-
-
-@router.get("/v1/files/{file_id}/content")
-async def get_content(file_id: str, request: Request) -> Response:
-    """One file's bytes."""
-    file = await request.app.state.files.get(request.scope["owner"], file_id)
-    headers = {"Content-Disposition": "attachment", "X-Content-Type-Options": "nosniff"}
-    return Response(file.content, media_type=file.media_type, headers=headers)
-
-
-@router.delete("/v1/files/{file_id}")
-async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
-    """Forget a file."""
-    await request.app.state.files.delete(request.scope["owner"], file_id)
-    return {"id": file_id, "object": "file", "deleted": True}
-
-
-@router.get("/health")
-async def health() -> dict[str, str]:
-    """Whether the server lives."""
-    return {"status": "ok"}
-
-
-@router.get("/ready")
-async def ready(request: Request) -> dict[str, str]:
-    """Whether requests should be sent here: the first model is loaded and the server is not shutting down."""
+async def health(request: Request) -> Response:
+    """Whether requests should be sent here: the model is loaded and the server is not shutting down."""
     state = request.app.state
     if state.draining.is_set():
         raise ApiError("shutting_down", "The server is shutting down", None, 5)
-    if not state.pool.is_ready:
+    if not state.line.is_ready:
         raise ApiError("not_ready", "The model is being loaded: try again", None, 2)
-    return {"status": "ready"}
+    return JSONResponse({"status": "ok"})
 
 
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Counters and gauges, for Prometheus."""
-    return Response(request.app.state.metrics.as_text(), media_type=CONTENT_TYPE_LATEST)
+async def openapi(request: Request) -> Response:
+    """What there is, as OpenAPI tells it."""
+    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = schema.pop("$defs") | {"ChatRequest": schema}
+    body = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}}}
+    paths: dict[str, Any] = {}
+    for route in ROUTES:
+        method = "post" if "POST" in (route.methods or ()) else "get"
+        told = {"summary": route.endpoint.__doc__, "responses": {"200": {"description": "As OpenAI's API answers"}}}
+        paths[route.path] = {method: {**told, "requestBody": body} if method == "post" else told}
+    info = {"title": "fusionvl", "version": __version__}
+    return JSONResponse({"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": schemas}})
+
+
+ROUTES = (
+    Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    Route("/v1/explain", explain, methods=["POST"]),
+    Route("/v1/models", list_models),
+    Route("/v1/models/{name}", get_model),
+    Route("/health", health),
+    Route("/openapi.json", openapi),
+)

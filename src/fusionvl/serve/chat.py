@@ -1,88 +1,70 @@
-"""A chat request -> conversation and settings -> an answer in one piece or in chunks, as OpenAI writes them.
+"""A chat request -> conversation and settings -> the model's turn -> an answer in one piece, or in chunks.
 
-Knows the protocol's shapes and the worker's events; knows no HTTP and no processes' insides.
+Knows the protocol, the line before the model and the engine's events; knows no HTTP.
 """
 
 import asyncio
 import contextlib
-import secrets
-import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
-from fusionvl.engine.generation_request import Event, Failure, Finish, Piece, SamplingSettings, TokenLogprob
-from fusionvl.serve.backend import Pool
+from fusionvl.serve.completion import Completion
 from fusionvl.serve.errors import ApiError
-from fusionvl.serve.images import ImageReader
-from fusionvl.serve.metrics import Metrics
-from fusionvl.serve.protocol import ChatRequest, Message
+from fusionvl.serve.images import ImageReader, Picture
+from fusionvl.serve.line import Line, Work, refusal
+from fusionvl.serve.protocol import ChatRequest, ImagePart, Message, TextPart
 from fusionvl.serve.settings import Limits
 
-_SEED_BOUND = 2**63
-_FIRST_ROLES = ("system", "developer")
+_SYSTEM = ("system", "developer")
+
+Conversation = list[dict[str, Any]]
+Ask = Callable[[Any, Conversation], Work]
+"""Asks the model about a conversation; it answers while what comes back is iterated over."""
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What a worker needs of a request.
-
-    Attributes:
-        messages: The conversation; images are encoded bytes.
-        settings: One for each choice.
-    """
-
-    messages: list[dict[str, Any]]
-    settings: tuple[SamplingSettings, ...]
-    has_image: bool
-
-
-class ChatService:
+class Chat:
     """Answers chat requests.
 
     Args:
-        pool: The models.
-        images: Finds the bytes of images.
-        metrics: Counts answers.
+        model: Its name in requests.
+        line: Before the model.
+        images: Finds bytes and pixels of images.
         limits: Of requests.
     """
 
-    def __init__(self, pool: Pool, images: ImageReader, metrics: Metrics, limits: Limits) -> None:
-        self._pool = pool
+    def __init__(self, model: str, line: Line, images: ImageReader, limits: Limits) -> None:
+        self._model = model
+        self._line = line
         self._images = images
-        self._metrics = metrics
         self._limits = limits
 
-    async def complete(self, request: ChatRequest, owner: str) -> dict[str, Any]:
+    async def complete(self, request: ChatRequest) -> dict[str, Any]:
         """Answer in one piece.
 
         Raises:
-            ApiError: When the request is refused, too slow, or the worker dies.
+            ApiError: When the request is refused, too slow, or the model fails.
         """
-        completion = _Completion(request)
-        deadline = self._deadline()
-        async with self._in_time(deadline), contextlib.aclosing(self._events(request, owner, deadline)) as events:
-            async for index, event in events:
-                completion.add(index, event)
+        completion = Completion(request)
+        async with contextlib.aclosing(self._answers(request)) as events:
+            async for event in events:
+                completion.add(event)
         return completion.as_json()
 
-    async def stream(self, request: ChatRequest, owner: str) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
         """Answer in chunks. Returns when the first event is there, so that refusals still have their status.
 
         Raises:
             ApiError: As `complete`, before the first event; later it is the last chunk.
         """
-        deadline = self._deadline()
-        events = self._events(request, owner, deadline)
+        events = self._answers(request)
         try:
-            async with self._in_time(deadline):
-                first = await anext(events)
+            first = await anext(events)
         except BaseException:
             await events.aclose()
             raise
-        return self._chunks(request, first, events, deadline)
+        return _chunks(request, first, events)
 
-    async def explain(self, request: ChatRequest, owner: str) -> dict[str, Any]:
+    async def explain(self, request: ChatRequest) -> dict[str, Any]:
         """Look inside the model while it reads one question about one image (`Explanation.to_dict`).
 
         Raises:
@@ -94,49 +76,68 @@ class ChatService:
                 "An explanation is of one question about one image: send one user message with one text and one image",
                 "messages",
             )
-        async with self._in_time(self._deadline()), self._pool.use(request.model) as worker:
-            prompt = await self.prompt(request, owner)
-            parts = {part["type"]: part[part["type"]] for part in prompt.messages[0]["content"]}
-            settings = prompt.settings[0]
-            return dict(
-                await worker.call(
-                    "explain",
-                    image=parts["image"],
-                    question=parts["text"],
-                    num_latents=settings.num_latents,
-                    max_new_tokens=settings.max_new_tokens,
-                )
-            )
+        bound = _max_new_tokens(request, self._limits)
 
-    async def _chunks(
-        self,
-        request: ChatRequest,
-        first: tuple[int, Event],
-        events: AsyncGenerator[tuple[int, Event], None],
-        deadline: float,
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        completion = _Completion(request)
-        async with contextlib.aclosing(events):
-            try:
-                for index in range(request.n or 1):
-                    yield completion.chunk(index, {"role": "assistant", "content": ""})
-                waiting: tuple[int, Event] | None = first
-                while waiting is not None:
-                    index, event = waiting
-                    completion.add(index, event)
-                    if (chunk := completion.chunk_of(index, event)) is not None:
-                        yield chunk
-                    async with self._in_time(deadline):
-                        waiting = await anext(events, None)
-            except ApiError as error:
-                self._metrics.failed(error.code)
-                yield error.body()
-                return
-        if request.stream_options is not None and request.stream_options.include_usage:
-            yield {**completion.head("chat.completion.chunk"), "choices": [], "usage": completion.usage()}
+        def ask(engine: Any, messages: Conversation) -> Work:
+            from fusionvl.engine.explain import explain
 
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._limits.answer_seconds
+            parts = {part["type"]: part[part["type"]] for part in messages[0]["content"]}
+            found = explain(engine, parts["image"], parts["text"], num_latents=request.latents, max_new_tokens=bound)
+            yield found.to_dict()
+
+        async with contextlib.aclosing(self._ask(request, ask)) as events:
+            return dict(await anext(events))
+
+    def _answers(self, request: ChatRequest) -> AsyncGenerator[Any, None]:
+        settings: dict[str, Any] = {
+            "max_new_tokens": _max_new_tokens(request, self._limits),
+            "temperature": request.temperature or 0.0,
+            "top_p": request.top_p or 1.0,
+            "seed": request.seed,
+            "stop": tuple(request.stop or ()),
+            "top_logprobs": (request.top_logprobs or 0) if request.logprobs else None,
+            "num_latents": request.latents,
+            "n": request.choices,
+        }
+
+        def ask(engine: Any, messages: Conversation) -> Work:
+            from fusionvl.engine.sampling import SamplingSettings  # torch comes with it: not before the model
+
+            return engine.events(messages, SamplingSettings(**settings))
+
+        return self._ask(request, ask)
+
+    async def _ask(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Any, None]:
+        """What the model tells when it is asked about the request's conversation; leaving early stops the work."""
+        deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
+        image_at = self._checked(request)
+        async with self._in_time(deadline):
+            # Before the request takes a place in the line: slow sites must not fill it.
+            picture = await self._images.read(*image_at) if image_at else None
+        with self._line.place(request.choices) as job:
+            async with self._in_time(deadline):
+                self._line.begin(job, await self._prepared(request, picture, ask))
+                event = await job.next()
+            while event is not None:
+                yield event
+                async with self._in_time(deadline):
+                    event = await job.next()
+
+    async def _prepared(self, request: ChatRequest, picture: Picture | None, ask: Ask) -> Work:
+        """Do in other threads what needs no turn of the model: pixels, and the engine's own preparations."""
+        engine = await self._line.model()
+
+        def prepare() -> Work:
+            image = picture.pixels() if picture else None
+            return ask(engine, [_as_engine_takes_it(message, image) for message in request.messages])
+
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._images.threads if picture else None, prepare)
+        except ApiError:
+            raise
+        except Exception as error:
+            raise refusal(error, has_begun=False) from error
 
     @contextlib.asynccontextmanager
     async def _in_time(self, deadline: float) -> AsyncIterator[None]:
@@ -144,190 +145,70 @@ class ChatService:
             async with asyncio.timeout_at(deadline):
                 yield
         except TimeoutError:
-            raise self._late() from None
+            seconds = self._limits.answer_seconds
+            message = f"The answer took more than {seconds:g} seconds: ask for fewer tokens"
+            raise ApiError("deadline_exceeded", message) from None
 
-    def _late(self) -> ApiError:
-        seconds = self._limits.answer_seconds
-        return ApiError("deadline_exceeded", f"The answer took more than {seconds:g} seconds: ask for fewer tokens")
-
-    def _failed(self, failure: Failure) -> ApiError:
-        return self._late() if failure.is_late else ApiError("generation_failed", failure.message)
-
-    async def _events(
-        self, request: ChatRequest, owner: str, deadline: float
-    ) -> AsyncGenerator[tuple[int, Event], None]:
-        """The events of all choices; leaving early stops the work."""
-        choices = request.n or 1
-        unfinished = 0
-        try:
-            async with self._pool.use(request.model, choices) as worker:
-                prompt = await self.prompt(request, owner)
-                unfinished = choices
-                answers = worker.answers(prompt.messages, prompt.settings, self._limits.answer_seconds)
-                async with contextlib.aclosing(answers) as events:
-                    async for index, event in events:
-                        if isinstance(event, Failure):
-                            raise self._failed(event)
-                        if isinstance(event, Finish):
-                            unfinished -= 1
-                            self._metrics.answered(request.model, event, prompt.has_image)
-                        yield index, event
-        except (GeneratorExit, asyncio.CancelledError) as left:
-            # Refusals, failures and lateness have counts of their own; the deadline, too, comes as a cancellation.
-            is_late = isinstance(left, asyncio.CancelledError) and asyncio.get_running_loop().time() >= deadline
-            if unfinished and not is_late:
-                self._metrics.cancelled(request.model, unfinished)
-            raise
-
-    async def prompt(self, request: ChatRequest, owner: str) -> Prompt:
-        """Check a request against the limits and fetch its image.
-
-        Raises:
-            ApiError: When it breaks a limit, or its image cannot be had.
-        """
-        choices = request.n or 1
-        if choices > self._limits.choices:
-            raise ApiError("invalid_parameter", f"n is at most {self._limits.choices}, not {choices}", "n")
-        _check_images(request.messages)
-        characters = sum(
-            len(part.text) for message in request.messages for part in message.content if part.type == "text"
-        )
-        if characters > self._limits.prompt_characters:
-            raise ApiError(
-                "prompt_too_long",
-                f"The messages have {characters} characters, the limit is {self._limits.prompt_characters}: "
-                f"leave out early turns",
-                "messages",
-            )
-        messages = [
-            {
-                "role": "system" if message.role in _FIRST_ROLES else message.role,
-                "content": [
-                    {"type": "text", "text": part.text}
-                    if part.type == "text"
-                    else {
-                        "type": "image",
-                        "image": await self._images.read(part, owner, f"messages.{number}.content.{position}"),
-                    }
-                    for position, part in enumerate(message.content)
-                ],
-            }
-            for number, message in enumerate(request.messages)
-        ]
-        has_image = any(part.type != "text" for message in request.messages for part in message.content)
-        return Prompt(messages, tuple(self._settings(request, index) for index in range(choices)), has_image)
-
-    def _settings(self, request: ChatRequest, index: int) -> SamplingSettings:
-        bound = request.max_completion_tokens or request.max_tokens or self._limits.max_new_tokens
-        return SamplingSettings(
-            max_new_tokens=bound,
-            temperature=request.temperature or 0.0,
-            top_p=request.top_p or 1.0,
-            # Choices of one seed must differ, and be the same ones next time.
-            seed=None if request.seed is None else (request.seed + index) % _SEED_BOUND,
-            stop=tuple(request.stop or ()),
-            top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-            num_latents=request.num_latents,
-        )
+    def _checked(self, request: ChatRequest) -> tuple[str, str] | None:
+        """Refuse what breaks a limit before anything is fetched; the URL of the image and where it stands, if any."""
+        if request.model != self._model:
+            raise ApiError("model_not_found", f"There is no model {request.model[:100]!r}: GET /v1/models", "model")
+        texts = [part.text for message in request.messages for part in message.content if isinstance(part, TextPart)]
+        characters, bound = sum(map(len, texts)), self._limits.prompt_characters
+        if characters > bound:
+            message = f"The messages have {characters} characters, the limit is {bound}: leave out early turns"
+            raise ApiError("prompt_too_long", message, "messages")
+        return _image_of(request.messages)
 
 
-def _check_images(messages: list[Message]) -> None:
-    """The models' own rule, checked before anything is fetched: one image, in the first question."""
-    places = [
-        (number, position)
+def _image_of(messages: list[Message]) -> tuple[str, str] | None:
+    """The models' own rule: one image, in the first question."""
+    found = [
+        (number, f"messages.{number}.content.{position}", part.image_url.url)
         for number, message in enumerate(messages)
         for position, part in enumerate(message.content)
-        if part.type != "text"
+        if isinstance(part, ImagePart)
     ]
-    if len(places) > 1:
-        raise ApiError(
-            "too_many_images",
-            f"The request holds {len(places)} images: a conversation is about one; begin another for the next image",
-            "messages.{}.content.{}".format(*places[1]),
-        )
-    first_question = next((number for number, message in enumerate(messages) if message.role == "user"), 0)
-    if places and places[0][0] != first_question:
-        raise ApiError(
-            "unsupported_content",
-            f"The image is in message {places[0][0]}: it must be in the first user message ({first_question})",
-            "messages.{}.content.{}".format(*places[0]),
-        )
-
-
-@dataclass
-class _Choice:
-    text: list[str] = field(default_factory=list)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
-    finish: Finish | None = None
-
-
-class _Completion:
-    """Collects the events of one request and writes them down."""
-
-    def __init__(self, request: ChatRequest) -> None:
-        self._model = request.model
-        self._with_logprobs = bool(request.logprobs)
-        self._usage_follows = bool(request.stream_options and request.stream_options.include_usage)
-        self._id = f"chatcmpl-{secrets.token_hex(12)}"
-        self._created = int(time.time())
-        self._choices = [_Choice() for _ in range(request.n or 1)]
-
-    def add(self, index: int, event: Event) -> None:
-        choice = self._choices[index]
-        if isinstance(event, Piece):
-            choice.text.append(event.text)
-            choice.logprobs += map(_logprob, event.logprobs)
-        elif isinstance(event, Finish):
-            choice.finish = event
-
-    def as_json(self) -> dict[str, Any]:
-        choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": "".join(choice.text), "refusal": None},
-                "logprobs": {"content": choice.logprobs, "refusal": None} if self._with_logprobs else None,
-                "finish_reason": choice.finish.reason if choice.finish else None,
-            }
-            for index, choice in enumerate(self._choices)
-        ]
-        return {**self.head("chat.completion"), "choices": choices, "usage": self.usage()}
-
-    def head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
-
-    def usage(self) -> dict[str, int]:
-        finishes = [choice.finish for choice in self._choices if choice.finish is not None]
-        prompt = max((finish.prompt_tokens for finish in finishes), default=0)
-        answers = sum(finish.answer_tokens for finish in finishes)
-        return {"prompt_tokens": prompt, "completion_tokens": answers, "total_tokens": prompt + answers}
-
-    def chunk_of(self, index: int, event: Event) -> dict[str, Any] | None:
-        """The chunk that tells an event; None when there is nothing to tell."""
-        if isinstance(event, Finish):
-            return self.chunk(index, {}, finish_reason=event.reason)
-        if isinstance(event, Piece) and (event.text or event.logprobs):
-            return self.chunk(index, {"content": event.text}, list(map(_logprob, event.logprobs)))
+    if len(found) > 1:
+        sentence = "a conversation is about one; begin another for the next image"
+        raise ApiError("too_many_images", f"The request holds {len(found)} images: {sentence}", found[1][1])
+    if not found:
         return None
-
-    def chunk(
-        self,
-        index: int,
-        delta: dict[str, Any],
-        logprobs: list[dict[str, Any]] | None = None,
-        finish_reason: str | None = None,
-    ) -> dict[str, Any]:
-        told = {"content": logprobs, "refusal": None} if self._with_logprobs and logprobs is not None else None
-        choice = {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
-        usage = {"usage": None} if self._usage_follows else {}
-        return {**self.head("chat.completion.chunk"), "choices": [choice], **usage}
+    ((number, param, url),) = found
+    question = next((number for number, message in enumerate(messages) if message.role == "user"), None)
+    if number != question:
+        sentence = f"The image is in message {number}: it must be in the first user message"
+        raise ApiError("unsupported_content", sentence, param)
+    return url, f"{param}.image_url.url"
 
 
-def _logprob(token: TokenLogprob) -> dict[str, Any]:
-    def entry(text: str, content: bytes, logprob: float) -> dict[str, Any]:
-        # JSON has no infinity; OpenAI writes this number for what is out of reach.
-        return {"token": text, "bytes": list(content), "logprob": max(logprob, -9999.0)}
+def _as_engine_takes_it(message: Message, image: Any) -> dict[str, Any]:
+    parts = [
+        {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image", "image": image}
+        for part in message.content
+    ]
+    return {"role": "system" if message.role in _SYSTEM else message.role, "content": parts}
 
-    return {
-        **entry(token.token, token.token_bytes, token.logprob),
-        "top_logprobs": [entry(*alternative) for alternative in token.alternatives],
-    }
+
+def _max_new_tokens(request: ChatRequest, limits: Limits) -> int:
+    return request.max_completion_tokens or request.max_tokens or limits.max_new_tokens
+
+
+async def _chunks(
+    request: ChatRequest, first: Any, events: AsyncGenerator[Any, None]
+) -> AsyncGenerator[dict[str, Any], None]:
+    completion = Completion(request)
+    async with contextlib.aclosing(events):
+        for chunk in completion.first_chunks():
+            yield chunk
+        event = first
+        try:
+            while event is not None:
+                completion.add(event)
+                yield completion.chunk_of(event)
+                event = await anext(events, None)
+        except ApiError as error:
+            yield error.body()
+            return
+    for chunk in completion.last_chunks():
+        yield chunk

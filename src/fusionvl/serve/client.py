@@ -1,19 +1,22 @@
 """A chat with a server that speaks OpenAI's API, for the terminal: messages in, pieces of an answer out.
 
-Knows the protocol's streaming side; knows no engine and no terminal. The official `openai` client does all of this and
-more (examples/client.py); a terminal needs this part only, and httpx is there already.
+The official client speaks; this module turns paths into pictures and every trouble into one sentence. Knows no engine
+and no terminal.
 """
 
 import base64
-import json
 import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import openai
 
-_TIMES = httpx.Timeout(10.0, read=300.0)  # a first token may wait for a model to be loaded
+from fusionvl.serve.address import server_root
+
+_BROKEN_OFF = "The server broke off in the middle of its answer: ask again"
+_ODD = (AttributeError, TypeError, ValueError)  # what the official client makes of answers that are none
+_TIMES = openai.Timeout(10.0, read=300.0)  # a first token may wait for a model to be loaded
 
 
 class RemoteModel:
@@ -38,20 +41,18 @@ class RemoteModel:
         max_new_tokens: int = 512,
         num_latents: int | None = None,
     ) -> None:
-        root = url.rstrip("/").removesuffix("/v1")
-        if not root.startswith(("http://", "https://")):
-            raise ValueError(f"{url!r} is no address of a server: it begins with http:// or https://")
-        self._url = f"{root}/v1"
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = httpx.Client(headers=headers, timeout=_TIMES)
-        self._settings = {"max_tokens": max_new_tokens} | ({"num_latents": num_latents} if num_latents else {})
+        self._url = f"{server_root(url)}/v1"
+        self._client = openai.OpenAI(base_url=self._url, api_key=api_key or "none", timeout=_TIMES, max_retries=0)
+        self._settings: dict[str, Any] = {"max_tokens": max_new_tokens}
+        if num_latents is not None:  # as vLLM reads it; `fusionvl serve` does, too
+            self._settings["extra_body"] = {"chat_template_kwargs": {"num_latents": num_latents}}
         self.name = self._choose(model)
 
     def __enter__(self) -> "RemoteModel":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._client.close()
 
     def stream(self, messages: list[dict[str, Any]]) -> Iterator[str]:
         """Answer a conversation, piece by piece.
@@ -62,64 +63,50 @@ class RemoteModel:
         Raises:
             ValueError: When the image cannot be read, the server refuses or breaks off; with its own sentence.
         """
-        body = {"model": self.name, "messages": list(map(_as_sent, messages)), "stream": True, **self._settings}
+        sent: Any = list(map(_as_sent, messages))
+        has_begun = is_over = False
         try:
-            with self._http.stream("POST", f"{self._url}/chat/completions", json=body) as response:
-                if response.is_error:
-                    response.read()
-                    raise ValueError(_refusal(response))
-                yield from _pieces(response.iter_lines())
-        except httpx.HTTPError as error:
-            raise ValueError(self._unreachable(error)) from error
+            with self._client.chat.completions.create(
+                model=self.name, messages=sent, stream=True, **self._settings
+            ) as chunks:
+                for chunk in chunks:
+                    has_begun = True
+                    for choice in chunk.choices:
+                        yield choice.delta.content or ""
+                        is_over = is_over or choice.finish_reason is not None
+        except openai.APIError as error:
+            is_cut = has_begun and isinstance(error, openai.APIConnectionError)
+            raise ValueError(_BROKEN_OFF if is_cut else self._sentence(error)) from error
+        except _ODD as error:
+            raise ValueError(self._odd()) from error
+        if not is_over:
+            raise ValueError(_BROKEN_OFF)
 
     def _choose(self, model: str | None) -> str:
         try:
-            response = self._http.get(f"{self._url}/models")
-        except (httpx.InvalidURL, UnicodeError) as error:  # names that DNS cannot have are UnicodeErrors
-            # Shown escaped: it may hold what a terminal obeys, or cannot write.
-            raise ValueError(f"{self._url!r} is no address of a server: {error}") from error
-        except httpx.HTTPError as error:
-            raise ValueError(self._unreachable(error)) from error
-        if response.is_error:
-            raise ValueError(_refusal(response))
-        try:
-            names = [str(one["id"]) for one in response.json()["data"]]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self._url} does not answer as OpenAI's API does") from error
+            names = [one.id for one in self._client.models.list()]
+        except openai.APIError as error:
+            raise ValueError(self._sentence(error)) from error
+        except _ODD as error:
+            raise ValueError(self._odd()) from error
+        if not names or not all(names):
+            raise ValueError(self._odd())
         if model is None and len(names) != 1:
             raise ValueError(f"The server has the models {', '.join(names)}: choose one with --model")
         if model is not None and model not in names:
             raise ValueError(f"The server has no model {model}, but {', '.join(names)}")
         return model or names[0]
 
-    def _unreachable(self, error: httpx.HTTPError) -> str:
-        return f"{self._url} does not answer ({str(error) or type(error).__name__})"
+    def _odd(self) -> str:
+        return f"{self._url} does not answer as OpenAI's API does"
 
-
-def _pieces(lines: Iterator[str]) -> Iterator[str]:
-    """The texts of a stream of server-sent events.
-
-    Raises:
-        ValueError: When it tells an error, or ends before the answer does.
-    """
-    for line in lines:
-        if not line.startswith("data: "):
-            continue
-        if line == "data: [DONE]":
-            return
-        chunk = json.loads(line.removeprefix("data: "))
-        if "error" in chunk:
-            raise ValueError(chunk["error"]["message"])
-        for choice in chunk["choices"]:
-            yield choice["delta"].get("content") or ""
-    raise ValueError("The server broke off in the middle of its answer: ask again")
-
-
-def _refusal(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return f"The server refused with status {response.status_code}"
+    def _sentence(self, error: openai.APIError) -> str:
+        if isinstance(error, openai.APIConnectionError):
+            return f"{self._url} does not answer ({error.__cause__ or error})"
+        if isinstance(error, openai.APIStatusError) and not isinstance(error.body, dict):
+            return f"The server refused with status {error.status_code}"
+        body = error.body if isinstance(error.body, dict) else {}
+        return str(body.get("message") or error.message)
 
 
 def _as_sent(message: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-
-ERROR_KEY = "fusionvl.error"
-"""Where a request's ASGI scope holds the code of its refusal, for counting."""
+from starlette.requests import Request
+from starlette.responses import Response
 
 STATUS_OF_CODE = {
     "invalid_json": 400,
@@ -37,19 +35,15 @@ STATUS_OF_CODE = {
     "invalid_api_key": 401,
     "origin_not_allowed": 403,
     "model_not_found": 404,
-    "file_not_found": 404,
     "not_found": 404,
     "method_not_allowed": 405,
     "body_too_slow": 408,
     "body_too_large": 413,
-    "storage_full": 413,
     "too_many_requests": 429,
     "queue_full": 429,
     "generation_failed": 500,
     "internal_error": 500,
-    "worker_crashed": 503,
     "model_unavailable": 503,
-    "memory_full": 503,
     "not_ready": 503,
     "shutting_down": 503,
     "deadline_exceeded": 504,
@@ -60,8 +54,6 @@ _TYPE_OF_STATUS = {401: "authentication_error", 429: "rate_limit_error"}
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
 _CODE_OF_VALIDATION = {
     "missing": "missing_parameter",
-    "extra_forbidden": "unknown_parameter",
-    "json_invalid": "invalid_json",
     "union_tag_invalid": "unsupported_content",
     "union_tag_not_found": "unsupported_content",
 }
@@ -99,63 +91,64 @@ class ApiError(HTTPException):
         return Response(content, self.status_code, self.headers, media_type="application/json")
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Give every refusal the one shape: ours, the framework's 404, 405 and validation errors, and mistakes of ours."""
-
-    async def refuse(request: Request, error: Exception) -> Response:
-        if isinstance(error, RequestValidationError):
-            refusal = of_validation(error.errors(), error.body)
-        elif isinstance(error, HTTPException):
-            refusal = _of_framework(request, error)
-        else:  # the framework logs it
-            refusal = ApiError("internal_error", "The server made a mistake; its log says more. Try again.")
-        request.scope[ERROR_KEY] = refusal.code
-        return refusal.response()
-
-    for kind in (HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, refuse)
+async def refuse(request: Request, error: Exception) -> Response:
+    """Answer an exception in the one shape: ours, the framework's 404 and 405, and mistakes of ours."""
+    if isinstance(error, ApiError):
+        return error.response()
+    if isinstance(error, HTTPException):
+        return _of_framework(request, error).response()
+    # The framework logs it.
+    return ApiError("internal_error", "The server made a mistake; its log says more. Try again.").response()
 
 
-def of_validation(errors: Sequence[Any], body: Any) -> ApiError:
-    """The first of pydantic's complaints as an error with a code, a place and a sentence."""
-    first = errors[0]
+def of_validation(error: ValidationError, body: Any) -> ApiError:
+    """The first of pydantic's complaints as an error with a code, a place and a sentence.
+
+    Args:
+        error: A parameter's name that the place does not tell is its context's `name`.
+        body: What was validated.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
     code = _CODE_OF_VALIDATION.get(first["type"], first["type"])
     if code not in STATUS_OF_CODE:
         code = "invalid_parameter"
-    param = _place(first["loc"], body)
+    name = first.get("ctx", {}).get("name")
+    param = _place([*first["loc"], *([] if name is None else [name])], body)
     sentences = {
         "missing_parameter": f"{param} is missing",
         "unknown_parameter": f"{param} is not a parameter of this endpoint: leave it out, or check its spelling",
-        "invalid_json": f"The body is no valid JSON: {first.get('ctx', {}).get('error', first['msg'])}",
     }
     return ApiError(code, sentences.get(code, f"{param or 'The body'}: {first['msg']}"), param)
 
 
-def _of_framework(request: Request, error: Exception) -> ApiError:
-    if isinstance(error, ApiError):
-        return error
-    assert isinstance(error, HTTPException)
+def _of_framework(request: Request, error: HTTPException) -> ApiError:
     code = _CODE_OF_STATUS.get(error.status_code, "invalid_request")
+    path = request.url.path[:200]
     message = {
-        "not_found": f"There is no {request.url.path} here: see /openapi.json for what there is",
-        "method_not_allowed": f"{request.url.path} does not take {request.method}: see /openapi.json",
+        "not_found": f"There is no {path} here: see /openapi.json for what there is",
+        "method_not_allowed": f"{path} does not take {request.method}: see /openapi.json",
     }.get(code, str(error.detail))
     found = ApiError(code, message)
-    if error.headers:
-        found.headers = {**error.headers, **(found.headers or {})}
+    found.headers = {**(error.headers or {}), **(found.headers or {})}
     return found
 
 
-def _place(location: Sequence[str | int], body: Any) -> str | None:
+def _place(steps: Sequence[str | int], body: Any) -> str | None:
     """Pydantic's location without the names of union members, which are not in the request."""
-    steps = list(location[1:])
     found: list[str] = []
     value = body
-    for step in steps:
+    for position, step in enumerate(steps):
+        if (
+            position
+            and isinstance(steps[position - 1], int)
+            and isinstance(value, Mapping)
+            and step == value.get("type")
+        ):
+            continue  # the member's name, which follows its place in a list
         inside = isinstance(value, Mapping) and step in value
         if inside or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
             value = value[step]
             found.append(str(step))
-        elif step is steps[-1] and isinstance(value, Mapping):
+        elif position == len(steps) - 1 and isinstance(value, Mapping):
             found.append(str(step))
     return ".".join(found)[:200] or None

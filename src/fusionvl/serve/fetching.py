@@ -8,6 +8,7 @@ bounded. Knows addresses and HTTP; knows no requests of ours.
 import asyncio
 import functools
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,10 +21,25 @@ import httpx
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.settings import Limits
 
+_LOG = logging.getLogger("fusionvl.serve")
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
-IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
+# As sites write the formats of `fusionvl.processing.image_loading.FORMATS`; what the bytes are is looked at later.
+IMAGE_TYPES = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/gif",
+    "image/avif",
+    "image/bmp",
+    "image/jp2",
+    "image/tiff",
+    "image/x-portable-anymap",
+    "image/x-portable-graymap",
+    "image/x-portable-pixmap",
+)
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Addresses that clouds answer their own machines at; never, not even where private networks are allowed. Link-local
 # ones (169.254.169.254 among them) are refused as such.
@@ -133,6 +149,7 @@ class ImageFetcher:
         trust: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits
+        self._turns = asyncio.Semaphore(limits.fetches)
         self._network = _CheckedNetwork(resolver, allow_private)
         self._trust = trust or httpx.create_ssl_context()
 
@@ -143,19 +160,20 @@ class ImageFetcher:
             ApiError: When the URL may not be fetched, cannot be, takes too long, or is not an image.
         """
         try:
-            async with asyncio.timeout(self._limits.fetch_seconds):
-                # A pool of its own: a connection that was checked for one request is not reused by another.
-                async with httpcore.AsyncConnectionPool(
-                    ssl_context=self._trust, network_backend=self._network, max_connections=1
-                ) as pool:
-                    return await self._follow(pool, _checked(url))
+            async with self._turns, asyncio.timeout(self._limits.fetch_seconds), self._pool() as pool:
+                return await self._follow(pool, _checked(url))
         except TimeoutError:
             raise ApiError(
                 "image_url_too_slow", f"The image did not come within {self._limits.fetch_seconds:g} seconds"
             ) from None
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            reason = str(error) or type(error).__name__
-            raise ApiError("image_url_unreachable", f"The image cannot be fetched: {reason}") from error
+            _LOG.info("An image was not fetched: %s: %s", type(error).__name__, error)
+            sentence = "The image's server does not answer as it should: send the image itself"
+            raise ApiError("image_url_unreachable", sentence) from error
+
+    def _pool(self) -> httpcore.AsyncConnectionPool:
+        """One of its own for each request: a connection that was checked for one is not used by another."""
+        return httpcore.AsyncConnectionPool(ssl_context=self._trust, network_backend=self._network, max_connections=1)
 
     async def _follow(self, pool: httpcore.AsyncConnectionPool, url: httpx.URL) -> bytes:
         for _ in range(self._limits.fetch_redirects + 1):

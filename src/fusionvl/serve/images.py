@@ -1,101 +1,123 @@
-"""An image as a request names it -> its encoded bytes, checked: a data URI, a URL or an uploaded file.
+"""An image as a request names it, a data URI or a URL -> its bytes, checked -> its pixels.
 
-Looks at an image's head only (type and size); the worker decodes it. Never opens a path.
+Head and pixels are read as the same formats, those of `fusionvl ask`. What is done with pixels has threads of its own,
+and is done for few images at a time: large ones hold up nobody else, and memory is bounded. Never opens a path.
 """
 
 import asyncio
 import base64
 import binascii
 import io
-import warnings
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from PIL import Image
 
-from fusionvl.serve.backend import Files
+from fusionvl.processing.image_loading import FORMATS, load_image
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.fetching import ImageFetcher
-from fusionvl.serve.protocol import FilePart, ImagePart
 from fusionvl.serve.settings import Limits
 
-# PIL reads many more; some start other programs (EPS), and each is more code for hostile bytes to reach.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-# A phone's JPEG with a preview opens as JPEG and then calls itself MPO.
-_MEDIA_TYPES = {**{name: f"image/{name.lower()}" for name in _FORMATS}, "MPO": "image/jpeg"}
+_LOG = logging.getLogger("fusionvl.serve")
+_AT_A_TIME = 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded image whose head was looked at.
+
+    Attributes:
+        content: Its bytes.
+        param: Where the request names it.
+    """
+
+    content: bytes
+    param: str
+
+    def pixels(self) -> Image.Image:
+        """The decoded image. Takes its time: to be called in one of `ImageReader.threads`.
+
+        Raises:
+            ApiError: When it is damaged.
+        """
+        try:
+            return load_image(self.content)
+        except ValueError as error:
+            _LOG.info("An image was refused: %s", error)
+            sentence = "The image is damaged, or its pixels are of an unusual kind: save it anew and send that"
+            raise ApiError("image_unusable", sentence, self.param) from error
 
 
 class ImageReader:
-    """Finds the bytes of images.
+    """Finds the bytes of images, and their pixels.
 
     Args:
         limits: Bytes and pixels.
         fetcher: For URLs.
-        files: For uploaded ones.
+
+    Attributes:
+        threads: For whatever is done with pixels.
     """
 
-    def __init__(self, limits: Limits, fetcher: ImageFetcher, files: Files) -> None:
+    def __init__(self, limits: Limits, fetcher: ImageFetcher) -> None:
         self._limits = limits
         self._fetcher = fetcher
-        self._files = files
+        self.threads = ThreadPoolExecutor(_AT_A_TIME, "pictures")
 
-    async def read(self, part: ImagePart | FilePart, owner: str, param: str) -> bytes:
-        """The encoded image of a part.
+    async def read(self, url: str, param: str) -> Picture:
+        """The encoded image at a data URI or URL.
 
         Args:
-            part: Of a message.
-            owner: Whose files may be named.
-            param: Where the part is in the request.
+            url: As the request says.
+            param: Where the request says so.
 
         Raises:
             ApiError: When it cannot be had, or is not an image within the limits.
         """
-        if isinstance(part, FilePart):
-            file = await self._files.get(owner, part.file.file_id, f"{param}.file.file_id")
-            return file.content  # checked when it came
-        url = part.image_url.url
         try:
-            if url[:5].lower() == "data:":
-                content = await asyncio.to_thread(self._decode, url)
-            else:
-                content = await self._fetcher.fetch(url)
-            await asyncio.to_thread(self.check, content)
+            is_inside = url[:5].lower() == "data:"
+            content = await asyncio.to_thread(self._decode_uri, url) if is_inside else await self._fetcher.fetch(url)
+            await asyncio.to_thread(self._check, content)
         except ApiError as error:
-            error.param = f"{param}.image_url.url"
+            error.param = param
             raise
-        return content
+        return Picture(content, param)
 
-    def check(self, content: bytes) -> str:
-        """Look at an image's head; return its media type.
+    def _check(self, content: bytes) -> None:
+        """Look at an image's head.
 
         Raises:
-            ApiError: When it is no image of a known type, or too large.
+            ApiError: When it is no still image of a known type, or too large.
         """
+        bound = self._limits.image_pixels
         if len(content) > self._limits.image_bytes:
-            raise ApiError(
-                "image_too_large", f"The image has {len(content)} bytes, the limit is {self._limits.image_bytes}"
-            )
+            raise _too_large(f"{len(content)} bytes", self._limits.image_bytes)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                    (width, height), kind = image.size, image.format
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise ApiError("image_too_large", f"The image has too many pixels: {error}") from error
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                (width, height), kind = image.size, image.format
+                moves = kind != "MPO" and getattr(image, "is_animated", False)  # MPO: a photo with its preview
+        except Image.DecompressionBombError as error:
+            raise _too_large("too many pixels", bound) from error
         except Exception as error:  # hostile bytes make decoders raise nearly anything
-            known = ", ".join(sorted(set(_MEDIA_TYPES.values())))
+            known = ", ".join(FORMATS)
             raise ApiError("image_type_unsupported", f"The content is no image of a known type: {known}") from error
-        if width * height > self._limits.image_pixels:
-            raise ApiError(
-                "image_too_large", f"The image has {width}x{height} pixels, the limit is {self._limits.image_pixels}"
-            )
-        return _MEDIA_TYPES[kind or ""]
+        if width * height > bound:
+            raise _too_large(f"{width}x{height} pixels", bound)
+        if moves:
+            raise ApiError("image_unusable", "The image has several frames: send one of them")
 
-    def _decode(self, uri: str) -> bytes:
+    def _decode_uri(self, uri: str) -> bytes:
         header, comma, payload = uri.partition(",")
         if not comma or not header.lower().endswith(";base64"):
             raise ApiError("image_unusable", "A data URI reads data:image/png;base64,CONTENT")
         if len(payload) > self._limits.image_bytes * 4 // 3 + 4:
-            raise ApiError("image_too_large", f"The image has more than {self._limits.image_bytes} bytes")
+            raise _too_large("too many bytes", self._limits.image_bytes)
         try:
             return base64.b64decode(payload, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise ApiError("image_unusable", f"The base64 content of the data URI is broken: {error}") from error
+            raise ApiError("image_unusable", "The base64 content of the data URI is broken: send it anew") from error
+
+
+def _too_large(found: str, bound: int) -> ApiError:
+    return ApiError("image_too_large", f"The image has {found}, the limit is {bound}: send a smaller one")

@@ -1,15 +1,16 @@
 """The web page: the files of the package's folder `web`, each under its own path.
 
-The files are listed once, at the start; no path of a request ever meets the file system. Knows media types and
-headers; knows nothing of what the files do.
+The files are read once, at the start; no path of a request ever meets the file system. Knows media types and headers;
+knows nothing of what the files do.
 """
 
 import mimetypes
 from importlib import resources
 from pathlib import Path
 
-from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 # Only what this server serves itself may run, show or be asked.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -35,19 +36,17 @@ _HEADERS = {
 }
 
 
-def add_pages(app: FastAPI, folder: Path = _WEB) -> None:
-    """Add a route for every file of a folder; `index.html` is `/`."""
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_file():
-            name = path.relative_to(folder).as_posix()
-            _add_page(app, "/" if name == "index.html" else f"/{name}", path)
+def page_routes(folder: Path = _WEB) -> list[Route]:
+    """A route for every file of a folder; `index.html` is `/`."""
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return [_route("/" if name == "index.html" else f"/{name}", path) for path, name in names.items()]
 
 
-def _add_page(app: FastAPI, route: str, path: Path) -> None:
+def _route(address: str, path: Path) -> Route:
     content = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
-    async def page() -> Response:
+    async def page(request: Request) -> Response:
         return Response(content, media_type=media_type, headers=_HEADERS)
 
-    app.add_api_route(route, page, methods=["GET", "HEAD"], include_in_schema=False)
+    return Route(address, page)

@@ -1,20 +1,49 @@
 """The requests of OpenAI's chat API, as far as this server answers them, checked by pydantic.
 
 What the models cannot do is refused by name; what changes nothing is accepted; what is unknown is refused, because a
-misspelt parameter must not be ignored silently. Knows no images' contents and no models.
+misspelt parameter must not be ignored silently. The first thing wrong ends the look at a request, so that a hostile
+one costs no more than a good one. Knows no images' contents and no models.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError, from_json
 
+from fusionvl.serve.errors import ApiError, of_validation
+
+MAX_CHOICES = 8
 _INT64 = 2**63
 _STOPS = 4
+
+_WITHOUT_EFFECT = frozenset((
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "parallel_tool_calls",
+))  # fmt: skip
+_CANNOT = frozenset((
+    "tools", "tool_choice", "functions", "function_call", "response_format", "audio", "modalities", "logit_bias",
+    "presence_penalty", "frequency_penalty", "prediction", "reasoning_effort", "verbosity", "web_search_options",
+))  # fmt: skip
+# Values that ask for what happens anyway, besides null and empty ones.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "tool_choice": ("none", "auto"),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+}
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names_only(cls, given: Any) -> Any:
+        """Ends at the first unknown name; pydantic alone would write a complaint about each of them."""
+        unknown = (name for name in given if name not in cls.model_fields) if isinstance(given, dict) else iter(())
+        if (name := next(unknown, None)) is not None:
+            raise PydanticCustomError("unknown_parameter", "unknown", {"name": name})
+        return given
 
 
 class TextPart(_Strict):
@@ -38,44 +67,26 @@ class ImagePart(_Strict):
     image_url: ImageUrl
 
 
-class FileReference(_Strict):
-    """An uploaded file."""
-
-    file_id: str
-
-
-class FilePart(_Strict):
-    """An uploaded image in a message."""
-
-    type: Literal["file"]
-    file: FileReference
-
-
-Part = Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")]
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class Message(_Strict):
     """One message; content is a list of parts, whichever way it was written."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: list[Part] = Field(max_length=64)
+    content: list[Part] = Field(max_length=64, fail_fast=True)
     name: str | None = None
+    # What the official client repeats of our answers.
     refusal: None = None
     audio: None = None
     tool_calls: None = None
     function_call: None = None
-    annotations: Any = None  # what the official client repeats of our answers
+    annotations: Any = None
 
     @field_validator("content", mode="before")
     @classmethod
     def _as_parts(cls, content: Any) -> Any:
         return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-    @model_validator(mode="after")
-    def _only_users_show_images(self) -> "Message":
-        if self.role != "user" and any(part.type != "text" for part in self.content):
-            raise PydanticCustomError("unsupported_content", "only user messages may hold images")
-        return self
 
 
 class StreamOptions(_Strict):
@@ -85,18 +96,17 @@ class StreamOptions(_Strict):
     include_obfuscation: bool = False
 
 
-class ResponseFormat(_Strict):
-    """Only plain text."""
+class TemplateOptions(_Strict):
+    """As vLLM takes them; `num_latents` of the request itself means the same."""
 
-    type: str
-    json_schema: Any = None
+    num_latents: int | None = Field(None, ge=0, le=2**16)
 
 
 class ChatRequest(_Strict):
     """Body of POST /v1/chat/completions."""
 
     model: str = Field(max_length=200)
-    messages: list[Message] = Field(min_length=1, max_length=512)
+    messages: list[Message] = Field(min_length=1, max_length=512, fail_fast=True)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
@@ -105,37 +115,24 @@ class ChatRequest(_Strict):
     stop: list[str] | None = None
     max_tokens: int | None = Field(None, ge=1, lt=_INT64)
     max_completion_tokens: int | None = Field(None, ge=1, lt=_INT64)
-    n: int | None = Field(None, ge=1, lt=_INT64)
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     num_latents: int | None = Field(None, ge=0, le=2**16)
     """Ours: latent tokens of each question, a square number."""
+    chat_template_kwargs: TemplateOptions | None = None
 
-    # Accepted, and without effect here.
-    user: Any = None
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_retention: Any = None
-    parallel_tool_calls: Any = None
-
-    # Refused unless they ask for what happens anyway.
-    tools: list[Any] | None = None
-    tool_choice: Any = None
-    functions: list[Any] | None = None
-    function_call: Any = None
-    response_format: ResponseFormat | None = None
-    audio: Any = None
-    modalities: list[Any] | None = None
-    logit_bias: Any = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    prediction: Any = None
-    reasoning_effort: Any = None
-    verbosity: Any = None
-    web_search_options: Any = None
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_can_be_done(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        for name in sorted(_CANNOT & given.keys()):
+            if given[name] and given[name] not in _HARMLESS.get(name, ()):
+                raise PydanticCustomError(
+                    "unsupported_parameter", "these models cannot do that: leave it out", {"name": name}
+                )
+        return {name: value for name, value in given.items() if name not in _WITHOUT_EFFECT and name not in _CANNOT}
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -151,30 +148,6 @@ class ChatRequest(_Strict):
             )
         return stop
 
-    @field_validator(
-        "tools",
-        "tool_choice",
-        "functions",
-        "function_call",
-        "response_format",
-        "audio",
-        "modalities",
-        "logit_bias",
-        "presence_penalty",
-        "frequency_penalty",
-        "prediction",
-        "reasoning_effort",
-        "verbosity",
-        "web_search_options",
-    )
-    @classmethod
-    def _refuse(cls, value: Any, info: ValidationInfo) -> Any:
-        harmless = {"tool_choice": ("none", "auto"), "function_call": ("none", "auto"), "modalities": (["text"],)}
-        is_plain_text = isinstance(value, ResponseFormat) and value.type == "text"
-        if value and not is_plain_text and value not in harmless.get(str(info.field_name), ()):
-            raise PydanticCustomError("unsupported_parameter", "these models cannot do that: leave it out")
-        return value
-
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
         if self.stream_options is not None and not self.stream:
@@ -184,4 +157,36 @@ class ChatRequest(_Strict):
         bounds = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(bounds) > 1:
             raise PydanticCustomError("invalid_parameter", "max_tokens and max_completion_tokens differ: give one")
+        if len({self.num_latents, self._latents_of_template} - {None}) > 1:
+            raise PydanticCustomError("invalid_parameter", "num_latents stands there twice, and differs: give one")
         return self
+
+    @property
+    def _latents_of_template(self) -> int | None:
+        return self.chat_template_kwargs.num_latents if self.chat_template_kwargs else None
+
+    @property
+    def latents(self) -> int | None:
+        """`num_latents`, whichever way it was written."""
+        return self._latents_of_template if self.num_latents is None else self.num_latents
+
+    @property
+    def choices(self) -> int:
+        """How many answers are asked for."""
+        return self.n or 1
+
+
+def parse(body: bytes) -> ChatRequest:
+    """Read a request.
+
+    Raises:
+        ApiError: When it is no JSON, or not what this server answers; with the place of the first thing wrong.
+    """
+    try:
+        given = from_json(body)
+    except ValueError as error:
+        raise ApiError("invalid_json", f"The body is no valid JSON: {error}") from error
+    try:
+        return ChatRequest.model_validate(given)
+    except ValidationError as error:
+        raise of_validation(error, given) from error

@@ -1,4 +1,4 @@
-"""Responses whose work stops when their client leaves: a watched wait, and server-sent events.
+"""Responses whose work stops when their client leaves: a watched wait, and a body that comes piece by piece.
 
 Knows ASGI's disconnects; knows no answers.
 """
@@ -6,7 +6,7 @@ Knows ASGI's disconnects; knows no answers.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -48,37 +48,57 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-class EventStream(Response):
-    """Server-sent events from a generator, which is closed when the client leaves.
+class Streamed(Response):
+    """A body that comes piece by piece from a generator, which is closed when the client leaves.
 
     Args:
-        events: JSON values; after the last comes `[DONE]`, as OpenAI ends streams.
-        seconds: Until the client must have read it all; one that does not read must not hold a place for ever.
+        pieces: Of the body.
+        close: Ends whatever makes the pieces, were none of them asked for.
+        status: Of the response.
+        headers: Of the response.
     """
 
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncGenerator[dict[str, Any], None], seconds: float) -> None:
-        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+    def __init__(
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        close: Callable[[], Awaitable[None]],
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status_code=status, headers={"X-Accel-Buffering": "no", **(headers or {})})
         del self.headers["content-length"]
-        self._events = events
-        self._seconds = seconds
+        self._pieces = pieces
+        self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
-        # The first two are how servers say that the client is gone; the third cuts it off.
-        with contextlib.suppress(ClientLeft, OSError, TimeoutError):
-            async with asyncio.timeout(self._seconds):
-                await _race(receive, self._stream(send))
+        """Send the pieces."""
+        try:
+            with contextlib.suppress(ClientLeft, OSError):  # both are how servers say that the client is gone
+                await _race(receive, self._send(send))
+        finally:
+            await self._close()
 
-    async def _stream(self, send: Send) -> None:
-        async with contextlib.aclosing(self._events) as events:
+    async def _send(self, send: Send) -> None:
+        async with contextlib.aclosing(self._pieces) as pieces:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for event in events:
-                await send(_body(json.dumps(event)))
-            await send(_body("[DONE]"))
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _body(data: str) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True}
+def event_stream(events: AsyncGenerator[dict[str, Any], None]) -> Streamed:
+    """JSON values as server-sent events; after the last comes `[DONE]`, as OpenAI ends streams."""
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        async for event in events:
+            yield as_event(event)
+        yield b"data: [DONE]\n\n"
+
+    return Streamed(
+        pieces(), events.aclose, headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+    )
+
+
+def as_event(value: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    return f"data: {json.dumps(value)}\n\n".encode()

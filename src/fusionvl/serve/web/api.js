@@ -46,9 +46,10 @@ async function json(response) {
   }
 }
 
-export async function modelNames() {
+// [{ name, explains }]: whether the server can say where a model looked; others than ours do not tell.
+export async function models() {
   const list = await json(await call("v1/models"));
-  return list.data.map((model) => model.id);
+  return list.data.map((model) => ({ name: model.id, explains: model.explains === true }));
 }
 
 // Calls onText with each piece; returns { finishReason, usage }. Aborting the signal stops the server's work, too.

@@ -1,6 +1,6 @@
 // The page: pictures on a shelf, a conversation for each, one answer at a time. Knows the elements of index.html.
 
-import { ServerError, explanation, modelNames, streamAnswer, useKey } from "./api.js";
+import { ServerError, explanation, models, streamAnswer, useKey } from "./api.js";
 import { Overlay } from "./overlay.js";
 import { EXAMPLES, readPicture } from "./pictures.js";
 
@@ -97,7 +97,8 @@ function settings(sampled) {
   // Greedy decoding would give the same words again.
   if (sampled && values.temperature === 0) values.temperature = 0.7;
   if (sampled) values.seed = Math.floor(Math.random() * 2 ** 31);
-  if (at("latents").value) values.num_latents = Number(at("latents").value);
+  // As vLLM takes it, too.
+  if (at("latents").value) values.chat_template_kwargs = { num_latents: Number(at("latents").value) };
   return values;
 }
 
@@ -222,7 +223,7 @@ async function look(picture, exchange) {
   working(new AbortController());
   say("Looking inside…");
   try {
-    const { num_latents } = settings(false);
+    const { chat_template_kwargs } = settings(false);
     const content = [
       { type: "image_url", image_url: { url: picture.source } },
       { type: "text", text: exchange.question }, // on its own: what was said before is not looked into
@@ -230,7 +231,7 @@ async function look(picture, exchange) {
     const found = await explanation({
       model: at("model").value,
       messages: [{ role: "user", content }],
-      settings: num_latents ? { num_latents } : {},
+      settings: chat_template_kwargs ? { chat_template_kwargs } : {},
       signal: running.signal,
     });
     overlay.take(found);
@@ -284,8 +285,9 @@ at("key-dialog").addEventListener("close", () => {
 
 async function listModels() {
   try {
-    const names = await modelNames();
-    at("model").replaceChildren(...names.map((name) => new Option(name, name)));
+    const there = await models();
+    at("model").replaceChildren(...there.map(({ name }) => new Option(name, name)));
+    document.body.classList.toggle("unexplained", !there.some(({ explains }) => explains));
     say("");
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
