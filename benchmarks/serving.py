@@ -6,9 +6,9 @@
 
 Both run in processes of their own on the same CPU core, in interleaved rounds after a warm-up; the one that is not
 asked sleeps. Each client asks its next question when its last answer is complete. Pictures are new in every round, two
-questions are about each; answers are 32 tokens long, greedy, in float32. Ratios are taken within a round: throughput
-of vLLM over that of the engine. vLLM's Python is the one of scripts/set_up_vllm.sh (`.venv-vllm` unless told
-otherwise).
+questions are about each; answers are 32 to 64 tokens long, greedy, in float32. Ratios are taken within a round:
+throughput of vLLM over that of the engine. vLLM's Python is the one of scripts/set_up_vllm.sh (`.venv-vllm` unless
+told otherwise).
 """
 
 import argparse
@@ -165,12 +165,13 @@ def soak(name: str, folder: Path, options: argparse.Namespace) -> None:
     print(f"\n{name}: {options.soak:g} minutes of requests about ever new pictures, 8 at a time")
     began = time.monotonic()
     memory: list[float] = []
-    requests = 0
+    requests = told = 0
     while (minutes := (time.monotonic() - began) / 60) < options.soak:
         answer = subject.round(8, 64, seed=len(memory) + 1)
         requests += 64
         memory.append(answer["resident_bytes"] / 2**20)
-        if len(memory) == 1 or minutes * 60 // 60 != (minutes - answer["seconds"] / 60) * 60 // 60:
+        if minutes >= told:
+            told += 1
             print(f"minute {minutes:5.1f}: {requests} requests, {memory[-1]:.0f} MiB", flush=True)
     quarter = max(1, len(memory) // 4)
     first, last = statistics.median(memory[quarter : 2 * quarter]), statistics.median(memory[-quarter:])

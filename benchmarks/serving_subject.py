@@ -18,11 +18,12 @@ import numpy as np
 import psutil
 from PIL import Image
 
-TOKENS = 32
+TOKENS = (32, 64)  # the shortest and the longest answer
 MOST_CLIENTS = 16
 QUESTIONS = ("what shape is in the image?", "what color is the shape?")
 
-Request = tuple[Image.Image, str]
+Request = tuple[Image.Image, str, int]
+"""Picture, question, and tokens of the answer."""
 Run = Callable[[list[Request], int], list[tuple[str, int]]]
 """Requests and how many at once -> texts and their numbers of tokens."""
 
@@ -56,14 +57,13 @@ def requests(count: int, seed: int) -> Iterator[Request]:
     for number in range(count):
         if number % len(QUESTIONS) == 0:
             picture = Image.fromarray(dice.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-        yield picture, QUESTIONS[number % len(QUESTIONS)]
+        yield picture, QUESTIONS[number % len(QUESTIONS)], int(dice.integers(TOKENS[0], TOKENS[1] + 1))
 
 
 def in_vllm(folder: str, is_compiled: bool) -> Run:
     from vllm import LLM, SamplingParams
 
     model = LLM(folder, dtype="float32", enforce_eager=not is_compiled, max_num_seqs=MOST_CLIENTS, seed=0)
-    sampling = SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
     engine = model.llm_engine
 
     def run(asked: list[Request], clients: int) -> list[tuple[str, int]]:
@@ -72,7 +72,8 @@ def in_vllm(folder: str, is_compiled: bool) -> Run:
 
         def submit() -> None:
             if (request := next(waiting, None)) is not None:
-                picture, question = request
+                picture, question, tokens = request
+                sampling = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
                 image = {"type": "image_pil", "image_pil": picture}
                 messages = [{"role": "user", "content": [image, {"type": "text", "text": question}]}]
                 (name,) = model.enqueue_chat(messages, sampling, use_tqdm=False)
@@ -99,7 +100,6 @@ def before(folder: str, _is_compiled: bool) -> Run:
 
     FusionEngine.ends = property(lambda self: [])  # answers as long as they may be
     batching = ContinuousBatching(FusionEngine.from_pretrained(folder, dtype="float32"), max_batch=MOST_CLIENTS)
-    sampling = SamplingSettings(max_new_tokens=TOKENS)
 
     def run(asked: list[Request], clients: int) -> list[tuple[str, int]]:
         texts = [""] * len(asked)
@@ -116,7 +116,8 @@ def before(folder: str, _is_compiled: bool) -> Run:
                 else:
                     texts[number] += event.text
 
-            batching.submit(conversation(*asked[number]), sampling, listen)
+            picture, question, tokens = asked[number]
+            batching.submit(conversation(picture, question), SamplingSettings(max_new_tokens=tokens), listen)
 
         for number in range(min(clients, len(asked))):
             submit(number)

@@ -28,7 +28,7 @@ from fusionvl.vllm.image_rows import pack_rows, place_rows
 from fusionvl.vllm.processor import FusionDummyInputs, FusionMultiModalProcessor, FusionProcessingInfo
 from fusionvl.vllm.settings import DECODERS
 
-CACHE_BYTES = 2**30
+CACHE_BYTES = 2**28
 """Bound on what is kept of pictures for further questions about them."""
 PATCHES_AT_ONCE = 4096
 """Bound on what is encoded together: one large picture, which vLLM measures memory with, or several small ones."""
