@@ -1,6 +1,6 @@
-"""docs/serving.md and the README's quick start, word for word: their commands and their Python run against a server.
+"""docs/small_server.md and the README's quick start, word for word: their commands and their Python run against a server.
 
-The tables of docs/serving.md are the code's.
+The tables of docs/small_server.md are the code's.
 """
 
 import json
@@ -19,7 +19,7 @@ from fusionvl.serve.protocol import MAX_CHOICES
 from fusionvl.serve.settings import MIB, Limits
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "serving.md").read_text()
+PAGE = (ROOT / "docs" / "small_server.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -62,7 +62,7 @@ def test_the_command_of_the_readme_works(environment):
 
 
 @pytest.mark.parametrize(
-    ("page", "answer"), [(PAGE, "triangle\n"), (README, "teal\n")], ids=["serving.md", "README.md"]
+    ("page", "answer"), [(PAGE, "triangle\n"), (README, "teal\n")], ids=["small_server.md", "README.md"]
 )
 def test_the_python_works(environment, page, answer):
     (script,) = blocks(page, "python", "openai")

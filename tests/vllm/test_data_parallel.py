@@ -1,6 +1,6 @@
 """Two replicas of the shipped model on one machine, one of them killed while it answers.
 
-What becomes of its requests, and of the other replica, is what docs/serving_many.md says of the two ways to run
+What becomes of its requests, and of the other replica, is what docs/serving.md says of the two ways to run
 several: servers of their own behind something that balances, and vLLM's own `--data-parallel-size`.
 """
 
@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -164,7 +164,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def kill_an_engine(
     clients: Clients, victim: psutil.Process, busy: Callable[[], bool], over: Callable[[], bool]
 ) -> None:
-    """Clients ask; once all are `busy` an engine is killed, and they go on asking until it is `over`."""
+    """Clients ask; once servers are `busy` an engine is killed, and they go on asking until it is `over`."""
     enough = asyncio.Event()
     asking = asyncio.create_task(clients.ask_until(enough))
     await until(lambda: busy() or asking.done())
@@ -186,8 +186,11 @@ def test_a_server_that_loses_its_engine_takes_nobody_with_it(shipped, picture, t
     with serving(shipped, tmp_path, (), ()) as (dying, other):
         clients = Clients([dying, other], picture, retries=1)
         (victim,) = dying.engines()
-        all_busy = lambda: min(clients.answers[0], clients.answers[1]) >= CLIENTS  # noqa: E731
-        asyncio.run(kill_an_engine(clients, victim, all_busy, lambda: clients.answers[1] >= 4 * CLIENTS))
+
+        def both_busy() -> bool:
+            return min(clients.answers[0], clients.answers[1]) >= CLIENTS
+
+        asyncio.run(kill_an_engine(clients, victim, both_busy, lambda: clients.answers[1] >= 4 * CLIENTS))
         assert clients.failures[0] > 0, "nothing was being answered when the engine was killed"
         assert clients.failures[1] == 0
         assert clients.unanswered == 0

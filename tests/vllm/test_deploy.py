@@ -1,4 +1,4 @@
-"""vLLM knows every option of deploy/ and of docs/serving_many.md. Nothing is started here."""
+"""vLLM knows every option of deploy/ and of docs/serving.md. Nothing is started here."""
 
 import dataclasses
 import re
@@ -36,7 +36,7 @@ def containers():
 
 def commands_of_the_page():
     """What follows `vllm serve` in its blocks."""
-    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "serving_many.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL | re.MULTILINE)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines if "vllm serve" in line]
     return [line[line.index("serve") + 1 :] for line in words]

@@ -48,7 +48,7 @@ STATUS_OF_CODE = {
     "shutting_down": 503,
     "deadline_exceeded": 504,
 }
-"""Codes never change their meaning; docs/serving.md says what each asks the client to do."""
+"""Codes never change their meaning; docs/small_server.md says what each asks the client to do."""
 
 _TYPE_OF_STATUS = {401: "authentication_error", 429: "rate_limit_error"}
 _CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
