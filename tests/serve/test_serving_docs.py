@@ -1,4 +1,4 @@
-"""docs/small_server.md and the README's quick start, word for word: their commands and their Python run against a server.
+"""docs/small_server.md and the README's quick start, word for word: commands and Python run against a server.
 
 The tables of docs/small_server.md are the code's.
 """
