@@ -97,7 +97,7 @@ def test_a_large_picture_is_little_work(server):
 def test_a_number_of_choices_beyond_the_bound_builds_nothing(monkeypatch):
     """2**31 choices took 20 GB."""
     built = []
-    monkeypatch.setattr("fusionvl.serve.chat.Completion", lambda request: built.append(request))
+    monkeypatch.setattr("fusionvl.serve.chat.ChatCompletion", lambda request: built.append(request))
     with running() as server:
         for n in (9, 2**31, 2**70):
             assert error_of(server.ask(n=n), 400, "invalid_parameter")["param"] == "n"

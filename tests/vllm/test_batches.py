@@ -4,7 +4,7 @@ import pytest
 import torch
 from vllm import SamplingParams
 
-from fusionvl.vllm.model import FusionForConditionalGeneration
+from fusionvl.vllm.vllm_model import FusionInVllm
 
 LATENTS = [0, 1, 4, 9, 16, 4, 9, 16]
 GREEDY = SamplingParams(temperature=0, max_tokens=40, ignore_eos=True, logprobs=0)
@@ -65,9 +65,9 @@ def test_compiled(make_model, load, prompts):
 
 def test_tiles_are_encoded_once_for_all_questions(make_model, load, prompts, monkeypatch):
     encoded = []
-    real = FusionForConditionalGeneration.get_global_features
+    real = FusionInVllm.get_global_features
     monkeypatch.setattr(
-        FusionForConditionalGeneration,
+        FusionInVllm,
         "get_global_features",
         lambda self, pixels: encoded.append(len(pixels)) or real(self, pixels),
     )
@@ -81,9 +81,9 @@ def test_tiles_are_encoded_once_for_all_questions(make_model, load, prompts, mon
 
 def test_answers_of_one_question_share_its_picture(make_model, load, asked, picture, monkeypatch):
     encoded = []
-    real = FusionForConditionalGeneration.encode_images
+    real = FusionInVllm.encode_images
     monkeypatch.setattr(
-        FusionForConditionalGeneration,
+        FusionInVllm,
         "encode_images",
         lambda self, *args, **kwargs: encoded.append(1) or real(self, *args, **kwargs),
     )

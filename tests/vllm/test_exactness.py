@@ -9,7 +9,7 @@ import torch
 from vllm import SamplingParams
 
 from fusionvl.engine import FusionEngine
-from fusionvl.vllm.model import FusionForConditionalGeneration
+from fusionvl.vllm.vllm_model import FusionInVllm
 
 WORDS = "what how many is there a blue red circle cup shape in the image? 7 two of them <image> left, right"
 LOGPROBS_BAR = 1e-5
@@ -110,7 +110,7 @@ def test_random_conversations(variant, make_model, load, ask, conversations, ask
     print(f"{variant}: largest difference of log probabilities {worst:.1e}")
 
     # The test has teeth: without the interaction layers nothing about pictures is the same.
-    monkeypatch.setattr(FusionForConditionalGeneration, "_forward_with_interactions", without_interactions)
+    monkeypatch.setattr(FusionInVllm, "_forward_with_interactions", without_interactions)
     pictured = [index for index, (_, picture, latents) in enumerate(conversations) if picture and latents]
     others = ask(model, [conversations[index] for index in pictured])
     same = [logprobs_of(other) == logprobs_of(answers[index]) for index, other in zip(pictured, others, strict=True)]

@@ -4,7 +4,7 @@ import pytest
 from vllm.config import CUDAGraphMode
 from vllm.engine.arg_utils import EngineArgs
 
-from fusionvl.vllm.settings import DEFAULT_MAX_MODEL_LEN
+from fusionvl.vllm.required_settings import DEFAULT_MAX_MODEL_LEN
 
 
 def configure(folder, **options):

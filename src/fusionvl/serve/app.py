@@ -21,11 +21,11 @@ from fusionvl.serve.errors import ApiError, refuse
 from fusionvl.serve.fetching import ImageFetcher
 from fusionvl.serve.gate import Gate
 from fusionvl.serve.images import ImageReader
-from fusionvl.serve.line import Line
 from fusionvl.serve.pages import page_routes
 from fusionvl.serve.protocol import ChatRequest, parse
 from fusionvl.serve.settings import ServerSettings
 from fusionvl.serve.streaming import ClientLeft, event_stream, while_connected
+from fusionvl.serve.waiting_line import WaitingLine
 
 _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
 
@@ -42,7 +42,7 @@ def create_app(
         fetcher: For images by URL; None is one as the settings want it.
     """
     limits = settings.limits
-    line = Line(load, limits.waiting)
+    line = WaitingLine(load, limits.waiting)
     fetcher = fetcher or ImageFetcher(limits, settings.allow_private_networks)
 
     @contextlib.asynccontextmanager

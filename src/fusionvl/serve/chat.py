@@ -8,12 +8,12 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
-from fusionvl.serve.completion import Completion
+from fusionvl.serve.chat_completion import ChatCompletion
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.images import ImageReader, Picture
-from fusionvl.serve.line import Line, Work, refusal
 from fusionvl.serve.protocol import ChatRequest, ImagePart, Message, TextPart
 from fusionvl.serve.settings import Limits
+from fusionvl.serve.waiting_line import WaitingLine, Work, refusal
 
 _SYSTEM = ("system", "developer")
 
@@ -32,7 +32,7 @@ class Chat:
         limits: Of requests.
     """
 
-    def __init__(self, model: str, line: Line, images: ImageReader, limits: Limits) -> None:
+    def __init__(self, model: str, line: WaitingLine, images: ImageReader, limits: Limits) -> None:
         self._model = model
         self._line = line
         self._images = images
@@ -44,7 +44,7 @@ class Chat:
         Raises:
             ApiError: When the request is refused, too slow, or the model fails.
         """
-        completion = Completion(request)
+        completion = ChatCompletion(request)
         async with contextlib.aclosing(self._answers(request)) as events:
             async for event in events:
                 completion.add(event)
@@ -197,7 +197,7 @@ def _max_new_tokens(request: ChatRequest, limits: Limits) -> int:
 async def _chunks(
     request: ChatRequest, first: Any, events: AsyncGenerator[Any, None]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    completion = Completion(request)
+    completion = ChatCompletion(request)
     async with contextlib.aclosing(events):
         for chunk in completion.first_chunks():
             yield chunk

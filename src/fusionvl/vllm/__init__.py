@@ -1,9 +1,10 @@
 """FUSION as a model of vLLM: `pip install 'fusionvl[vllm]'`, then `vllm serve MODEL` and `vllm.LLM(MODEL)`.
 
 vLLM calls `register` in each of its processes (entry point `vllm.general_plugins`). Its parts, in the order in which a
-request meets them: `renderer.py` makes prompts of conversations, `processor.py` hands them to the engine, `model.py`
-encodes pictures and runs the decoder with the interaction layers between its layers. `settings.py` holds vLLM to
-what that needs. Knows the rooms to its left and vLLM; knows no server and no engine of ours.
+request meets them: `renderer.py` makes prompts of conversations, `processor.py` hands them to the engine,
+`vllm_model.py` encodes pictures and runs the decoder with the interaction layers between its layers.
+`required_settings.py` holds vLLM to what that needs. Knows the rooms to its left and vLLM; knows no server and no
+engine of ours.
 """
 
 ARCHITECTURE = "FusionForConditionalGeneration"
@@ -19,11 +20,11 @@ def register() -> None:
     from vllm.tokenizers.registry import TokenizerRegistry
 
     import fusionvl.auto  # noqa: F401 - registers configurations with transformers, the released ones' among them
-    from fusionvl.vllm.settings import FusionSettings
+    from fusionvl.vllm.required_settings import FusionSettings
 
     if ARCHITECTURE in MODELS_CONFIG_MAP:
         return
-    ModelRegistry.register_model(ARCHITECTURE, "fusionvl.vllm.model:FusionForConditionalGeneration")
+    ModelRegistry.register_model(ARCHITECTURE, "fusionvl.vllm.vllm_model:FusionInVllm")
     MODELS_CONFIG_MAP[ARCHITECTURE] = FusionSettings
     TokenizerRegistry.register(MODE, "fusionvl.vllm.renderer", "FusionTokenizer")
     RENDERER_REGISTRY.register(MODE, "fusionvl.vllm.renderer", "FusionRenderer")

@@ -56,7 +56,7 @@ class Job:
         return event
 
 
-class Line:
+class WaitingLine:
     """The model, and who waits for it.
 
     Args:

@@ -26,7 +26,7 @@ from fusionvl.model.released import our_key
 from fusionvl.model.vision_encoder import GuidedVisionEncoder
 from fusionvl.vllm.image_rows import pack_rows, place_rows
 from fusionvl.vllm.processor import FusionDummyInputs, FusionMultiModalProcessor, FusionProcessingInfo
-from fusionvl.vllm.settings import DECODERS
+from fusionvl.vllm.required_settings import DECODERS
 
 CACHE_BYTES = 2**28
 """Bound on what is kept of pictures for further questions about them."""
@@ -39,7 +39,7 @@ _UNUSED = re.compile("|".join(GuidedVisionEncoder._keys_to_ignore_on_load_unexpe
 @MULTIMODAL_REGISTRY.register_processor(
     FusionMultiModalProcessor, info=FusionProcessingInfo, dummy_inputs=FusionDummyInputs
 )
-class FusionForConditionalGeneration(nn.Module, ImageEncodingMixin, SupportsMultiModal):
+class FusionInVllm(nn.Module, ImageEncodingMixin, SupportsMultiModal):
     """Answers questions about pictures inside vLLM."""
 
     hf_to_vllm_mapper = WeightsMapper(

@@ -21,7 +21,7 @@ class _Choice:
     finish: Finish | None = None
 
 
-class Completion:
+class ChatCompletion:
     """Collects the events of one request and writes them down.
 
     Args:
