@@ -120,7 +120,8 @@ class TestTinyRun:
         for process in ("ask", "engine"):
             peaks = results[process]["peak_bytes"]
             assert results["weights_bytes"] < max(peaks["own"], peaks["mapped"]) < peaks["peak"]
-            assert peaks["peak"] <= peaks["own"] + peaks["mapped"] + 2**20
+            # The kernel notes the peak; the two parts are looked at now and then, and may miss a little of it.
+            assert peaks["peak"] <= peaks["own"] + peaks["mapped"] + 2**24
 
 
 @LINUX_ONLY

@@ -72,4 +72,4 @@ def with_features(inputs: BatchFeature, model: FusionForConditionalGeneration, c
 
 
 def _shared(model: FusionForConditionalGeneration, pixel_values: torch.Tensor) -> ImageFeatures:
-    return model.model.shared_features(pixel_values.to(model.device, model.dtype))
+    return model.shared_features(pixel_values.to(model.device, model.dtype))

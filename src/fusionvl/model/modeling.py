@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from fusionvl.model.configuration import FusionConfig
 from fusionvl.model.generation import FusionGenerationMixin
-from fusionvl.model.image_encoding import ImageEncodingMixin
+from fusionvl.model.image_encoding import ImageEncodingMixin, ImageFeatures
 from fusionvl.model.interaction import (
     InteractionContext,
     InteractionLayer,
@@ -343,6 +343,10 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
     def get_patch_states(self, pixel_values: torch.Tensor) -> PatchStates:
         """See `FusionModel.get_patch_states`."""
         return self.model.get_patch_states(pixel_values)
+
+    def shared_features(self, pixel_values: torch.Tensor) -> ImageFeatures:
+        """See `ImageEncodingMixin.shared_features`."""
+        return self.model.shared_features(pixel_values)
 
     def get_image_features(self, pixel_values: torch.Tensor, **guide: torch.Tensor) -> BaseModelOutputWithPooling:
         """See `FusionModel.get_image_features`."""

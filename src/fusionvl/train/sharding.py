@@ -17,7 +17,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from fusionvl.model import FusionForConditionalGeneration
 
 # Entered from outside other than by calling the model; each gathers the weights it needs like a call does.
-_MODEL_ENTRANCES = ("generate", "get_global_features", "get_patch_states")
+_MODEL_ENTRANCES = ("generate", "get_global_features", "get_patch_states", "shared_features")
 _VISION_LAYER_ENTRANCES = ("advance_patches", "advance_guide")
 
 
