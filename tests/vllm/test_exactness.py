@@ -66,20 +66,15 @@ def logprobs_of(answer):
 
 
 @pytest.fixture
-def asked_by_us():
+def asked_by_us(asked):
     """Messages as our engine takes them."""
 
-    def messages(*texts, picture=None):
-        roles = ["user", "assistant"] * len(texts)
-        found = [
-            {"role": role, "content": [{"type": "text", "text": text}]}
-            for role, text in zip(roles, texts, strict=False)
-        ]
-        if picture is not None:
-            found[0]["content"].insert(0, {"type": "image", "image": picture})
-        return found
+    def as_ours(part):
+        return {"type": "image", "image": part["image_pil"]} if part["type"] == "image_pil" else part
 
-    return messages
+    return lambda *texts, picture=None: [
+        {**message, "content": [*map(as_ours, message["content"])]} for message in asked(*texts, picture=picture)
+    ]
 
 
 VARIANTS = {
