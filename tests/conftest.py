@@ -18,6 +18,16 @@ VOCABULARY = 64
 IMAGE_TOKEN, LATENT_TOKEN = 64, 65  # outside the vocabulary on purpose
 PADDING = 0
 
+# 6 x 6 patches; four of five layers are used.
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 2,
+    "image_size": 24,
+    "patch_size": 4,
+}
+
 # What each decoder family needs beyond the shared tiny geometry.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama"},
@@ -45,12 +55,7 @@ def tiny_config(family: str = "llama", vision: dict[str, Any] | None = None, **f
         **FAMILIES[family],
     }
     encoder = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 5,
-        "num_attention_heads": 2,
-        "image_size": 24,
-        "patch_size": 4,
+        **VISION,
         "vision_use_head": False,
         **(vision or {}),
     }
@@ -162,6 +167,7 @@ class Tiny:
 
     families = tuple(FAMILIES)
     decoders = FAMILIES
+    vision = VISION
     config = staticmethod(tiny_config)
     model = staticmethod(tiny_model)
     randomise = staticmethod(randomise)

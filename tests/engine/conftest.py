@@ -16,14 +16,7 @@ def build(
     tiny: Any, family: str = "llama", cache_bytes: int = 2**24, decoder: dict[str, Any] | None = None, **fusion: Any
 ) -> FusionEngine:
     spec = ModelFromScratch(
-        vision={
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 2,
-            "image_size": 24,
-            "patch_size": 4,
-        },
+        vision=tiny.vision,
         decoder={
             "hidden_size": 32,
             "intermediate_size": 48,

@@ -28,14 +28,6 @@ if not any(importlib.metadata.distributions(name="vllm")):  # a module of that n
 QUESTIONS = ["What colour is the circle?", "How many cups are there?", "Is there a blue shape in the image?"]
 HEAD_WIDTH = 32  # the least that vLLM's attention on a CPU knows; also 64 / 2 of the decoder below
 
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 5,
-    "num_attention_heads": 2,
-    "image_size": 24,
-    "patch_size": 4,
-}
 DECODER = {
     "hidden_size": 64,
     "intermediate_size": 48,
@@ -61,7 +53,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory, tiny: Any) -> Callable[
 
     def make(family: str = "llama", decoder: dict[str, Any] | None = None, gain: float = 1.0, **fusion: Any) -> Path:
         spec = ModelFromScratch(
-            vision=VISION,
+            vision=tiny.vision,
             decoder={**DECODER, **tiny.decoders[family], "head_dim": HEAD_WIDTH, **(decoder or {})},
             fusion={**FUSION, **fusion},
             vocab_size=320,
