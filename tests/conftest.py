@@ -4,7 +4,9 @@ import copy
 import functools
 import math
 import random
+import resource
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +214,19 @@ def count_calls() -> Callable[[torch.nn.Module], list[tuple[torch.Size, ...]]]:
         return calls
 
     return watch
+
+
+@pytest.fixture
+def small_files():
+    """Within the block no file may grow beyond a size: what happens on writing is what happens on a full disk."""
+
+    @contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

@@ -1,7 +1,5 @@
 import json
-import resource
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,19 +83,3 @@ def assert_same():
         assert [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])] == []
 
     return check
-
-
-@pytest.fixture
-def small_files():
-    """Within the block no file may grow beyond a size: what happens on writing is what happens on a full disk."""
-
-    @contextmanager
-    def limit(size):
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limit

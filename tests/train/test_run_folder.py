@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import fusionvl
-from fusionvl.data.provenance import commit_of
+from fusionvl.provenance import commit_of
 from fusionvl.train.config import load_recipe
 from fusionvl.train.run_folder import PACKAGES, claim
 

@@ -24,8 +24,8 @@ from fusionvl.ablation.results import Result, append_result, read_results
 from fusionvl.ablation.scoring import Question, clock, open_questions, score
 from fusionvl.ablation.table import markdown
 from fusionvl.data.extras import import_extra
-from fusionvl.data.provenance import commit_of
 from fusionvl.engine import FusionEngine
+from fusionvl.provenance import commit_of
 from fusionvl.train.config import ModelFromScratch, Recipe
 from fusionvl.train.metrics import read_lines
 from fusionvl.train.run import train

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fusionvl.data.provenance import commit_of, setting_differences, versions_of
 from fusionvl.eval.sample_file import as_stored, replace_file
+from fusionvl.provenance import commit_of, setting_differences, versions_of
 
 RECORD = "run.json"
 _PACKAGES = ("fusionvl", "torch", "transformers", "tokenizers", "pillow", "numpy", "openai")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fusionvl.data.provenance import setting_differences, versions_of
+from fusionvl.provenance import setting_differences, versions_of
 from fusionvl.synth.recipe import SynthRecipe, identity
 
 MANIFEST = "run.json"

@@ -6,7 +6,7 @@ Knows recipes and the file system; knows no model and no training loop.
 import json
 from pathlib import Path
 
-from fusionvl.data.provenance import commit_of, versions_of
+from fusionvl.provenance import commit_of, versions_of
 from fusionvl.train.config import Recipe, dump_recipe, load_recipe
 from fusionvl.train.disk import write_text
 
