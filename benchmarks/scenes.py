@@ -9,8 +9,8 @@ import argparse
 import io
 import time
 
-from fusionvl.synth.scenes import scene_sample
-from fusionvl.synth.scenes.kinds import KINDS
+from fusionvl.synth.kinds import KINDS
+from fusionvl.synth.scene_sample import scene_sample
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ the same two words; it sees no image. The first line of a kind holds all its que
 import argparse
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,10 +24,10 @@ from tqdm import tqdm
 from fusionvl.data.llava import read_llava
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import conversation
-from fusionvl.eval.sample_file import SAMPLES, read_samples
-from fusionvl.eval.task import Question, Sample
-from fusionvl.eval.tasks.questions import WORD
-from fusionvl.eval.tasks.registry import find_task
+from fusionvl.eval.score_store import SAMPLES, read_answers
+from fusionvl.eval.scorers import WORD
+from fusionvl.eval.task import ScoredAnswer, TaskQuestion
+from fusionvl.eval.tasks.held_out_scenes import score_scene, short_questions
 
 KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "SynthText")
 BATCH = 64
@@ -39,7 +39,7 @@ IN_THE_PICTURE = re.compile(r"(?:where in the image|in which part|where can)", r
 SEEN_FROM = re.compile(r"(?:where is|in which direction|how is)", re.IGNORECASE)
 WHERE = re.compile(f"{IN_THE_PICTURE.pattern}|{SEEN_FROM.pattern}", re.IGNORECASE)
 Prior = dict[tuple[str, str], str]
-Belongs = Callable[[Sample], bool]
+Belongs = Callable[[ScoredAnswer], bool]
 
 
 def of_kind(kind: str) -> Belongs:
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--ask", metavar="MODEL", help="ask this model about scenes in place of reading scores")
     arguments = parser.parse_args()
     scored = {
-        folder.parent.name if arguments.ask is None else folder.name: read_samples(folder / SAMPLES)
+        folder.parent.name if arguments.ask is None else folder.name: read_answers(folder / SAMPLES)
         if arguments.ask is None
         else asked(arguments.ask, folder)
         for folder in arguments.scored
@@ -99,31 +99,19 @@ def main() -> None:
         report(group, samples, columns, belongs)
 
 
-def asked(model: str, folder: Path) -> dict[str, Sample]:
+def asked(model: str, folder: Path) -> dict[str, ScoredAnswer]:
     """The answers of a model to all short questions about a folder of scenes, scored as the task scores them."""
-    questions = [question for kind in KINDS for question in short_questions(folder / f"{kind}.json")]
+    every = [question for kind in KINDS for question in short_questions(folder / f"{kind}.json")]
+    questions = [question for question in every if question.prompt.endswith(WORD)]
     engine = FusionEngine.from_pretrained(model)
     samples = {}
     for start in tqdm(range(0, len(questions), BATCH), desc="Asking"):
         batch = questions[start : start + BATCH]
         answers = engine.answer([conversation(each.image, each.prompt) for each in batch], max_new_tokens=48)
         for question, answer in zip(batch, answers, strict=True):
-            verdict = find_task("scenes").score(question, answer.text, None)
-            samples[question.id] = Sample(
-                question.id, question.prompt, answer.text, verdict.parsed, verdict.score, verdict.reason,
-                question.reference, question.details, answer.finish_reason,
-            )  # fmt: skip
+            mark = score_scene(question, answer.text)
+            samples[question.id] = ScoredAnswer.of(question, answer.text, answer.finish_reason, mark)
     return samples
-
-
-def short_questions(file: Path) -> Iterator[Question]:
-    for sample in read_llava(file):
-        for number, turn in enumerate(sample.turns):
-            if turn.question.endswith(WORD):
-                form = "yes/no" if turn.answer in ("yes", "no") else "number" if turn.answer.isdigit() else "words"
-                details = {"kind": file.stem, "form": form}
-                name = f"{sample.id}-q{number}"
-                yield Question(name, turn.question, sample.image, str(sample.image), turn.answer, details)
 
 
 def prior_of(training: Path, kinds: Sequence[str]) -> Prior:
@@ -137,17 +125,17 @@ def prior_of(training: Path, kinds: Sequence[str]) -> Prior:
     return {key: counts.most_common(1)[0][0] for key, counts in answers.items()}
 
 
-def prior_score(prior: Prior, sample: Sample) -> float:
+def prior_score(prior: Prior, sample: ScoredAnswer) -> float:
     answer = prior.get((sample.details["kind"], opening(sample.prompt)), "")
-    question = Question(sample.id, sample.prompt, None, "", sample.reference, sample.details)
-    return find_task("scenes").score(question, answer, None).score or 0.0
+    question = TaskQuestion(sample.id, sample.prompt, None, "", sample.reference, sample.details)
+    return score_scene(question, answer).score
 
 
 def opening(question: str) -> str:
     return " ".join(question.split()[:2]).casefold()
 
 
-def report(name: str, samples: Sequence[Sample], columns: dict[str, list[float]], belongs: Belongs) -> None:
+def report(name: str, samples: Sequence[ScoredAnswer], columns: dict[str, list[float]], belongs: Belongs) -> None:
     chosen = [number for number, sample in enumerate(samples) if belongs(sample)]
     shares = (sum(scores[number] for number in chosen) / len(chosen) for scores in columns.values())
     print(f"| {name} | {len(chosen)} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")

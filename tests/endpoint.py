@@ -13,13 +13,21 @@ ANSWERS = {
         "left": "A red apple lies on a wooden table.",
         "right": "A green apple lies on a wooden table.",
     },
-    "Colours": {"turns": [{"question": "Which color is the apple?", "answer": "The apple is red.", "color": "red"}]},
-    "Counts": {"turns": [{"question": "How many pears are there?", "answer": "There are two pears.", "count": 2}]},
-    "Writing": {"turns": [{"question": "What does the sign say?", "answer": 'It says "OPEN".', "written": "OPEN"}]},
-    "FewQuestions": {"turns": [{"question": "Where is the apple?", "answer": "The apple is on the table."}]},
-    "Conversation": {"turns": [{"question": f"Question {n}?", "answer": f"Answer {n}."} for n in range(3)]},
-    "OneChoice": {"turns": [{"question": "Which?", "options": ["apple", "pear", "fig", "plum"], "correct": "B"}]},
-    "Reasonings": {
+    "AskedColour1To3": {
+        "turns": [{"question": "Which color is the apple?", "answer": "The apple is red.", "color": "red"}]
+    },
+    "AskedCount1To3": {
+        "turns": [{"question": "How many pears are there?", "answer": "There are two pears.", "count": 2}]
+    },
+    "AskedText1To3": {
+        "turns": [{"question": "What does the sign say?", "answer": 'It says "OPEN".', "written": "OPEN"}]
+    },
+    "Asked1To3": {"turns": [{"question": "Where is the apple?", "answer": "The apple is on the table."}]},
+    "Asked2To6": {"turns": [{"question": f"Question {n}?", "answer": f"Answer {n}."} for n in range(3)]},
+    "AskedChoice1To1": {
+        "turns": [{"question": "Which?", "options": ["apple", "pear", "fig", "plum"], "correct": "B"}]
+    },
+    "AskedReasoning1To2": {
         "turns": [{"question": "Why?", "reasoning": "The table is laid with fruit only.", "answer": "It is a snack."}]
     },
 }

@@ -5,7 +5,7 @@ import pytest
 
 from fusionvl.synth.captions import open_captions
 from fusionvl.synth.plan import Plan
-from fusionvl.synth.rows import Row, SynthTurn, row_id, seed_of
+from fusionvl.synth.rows import Row, SynthTurn, row_from_dict, row_id, seed_of
 
 
 def text_file(folder, *lines, name="captions.txt"):
@@ -112,12 +112,10 @@ def test_ids_and_seeds_are_fixed():
 def test_a_row_survives_its_line():
     turns = (SynthTurn("Which?\nA. 一", "A", options=("一", "b"), correct="A"), SynthTurn("q", "a"))
     row = Row(id="a" * 32, kind="MultiChoice", turns=turns, seeds={"describe": 3}, truth={"things": [1]})
-    line = row.to_json()
-    assert "\n" not in line
-    assert Row.from_json(line) == row
+    assert row_from_dict(json.loads(json.dumps(row.to_dict()))) == row
 
 
-@pytest.mark.parametrize("line", ["[]", '{"id": "a"}', json.dumps({"id": "a", "kind": "b", "color": "red"}), '{"id'])
-def test_a_line_that_is_no_row(line):
-    with pytest.raises(ValueError, match=r"Not a row|Unterminated"):
-        Row.from_json(line)
+@pytest.mark.parametrize("values", [{"id": "a"}, {"id": "a", "kind": "b", "color": "red"}])
+def test_values_that_are_no_row(values):
+    with pytest.raises(ValueError, match="Not a row"):
+        row_from_dict(values)

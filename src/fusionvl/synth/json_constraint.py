@@ -40,22 +40,21 @@ class JsonConstraint:
                 f"The tokenizer of this model cannot be kept to JSON ({error}): set json_schema: false"
             ) from error
 
-    def processor(self, schemas: Sequence[dict[str, Any]]) -> Callable[[Any, Any], Any]:
+    def processor(self, schemas: Sequence[dict[str, Any] | None]) -> Callable[[Any, Any], Any]:
         """A logits processor for one call of `generate`.
 
         Args:
-            schemas: The schema of each row's answer; an empty one allows any JSON.
+            schemas: The schema of each row's answer; an empty one allows any JSON, None any text.
 
         Returns:
             Takes token ids of shape (rows, length) and logits of shape (rows, vocabulary), and returns the logits with
             minus infinity where a token does not fit. It raises ValueError when a schema cannot be followed.
         """
+        return _Masks([None if schema is None else self._matcher(schema) for schema in schemas], self._ends)
+
+    def _matcher(self, schema: dict[str, Any]) -> Any:
         compiler = self._library.LLMatcher
-        matchers = [
-            compiler(self._tokenizer, compiler.grammar_from_json_schema(json.dumps(schema), overrides=_SPACING))
-            for schema in schemas
-        ]
-        return _Masks(matchers, self._ends)
+        return compiler(self._tokenizer, compiler.grammar_from_json_schema(json.dumps(schema), overrides=_SPACING))
 
 
 class _Masks:
@@ -71,6 +70,9 @@ class _Masks:
 
         fits = np.zeros(scores.shape, dtype=np.uint8)
         for row, matcher in enumerate(self._matchers):
+            if matcher is None:
+                fits[row] = 1
+                continue
             if self._has_begun and not matcher.is_stopped():
                 matcher.consume_token(int(ids[row, -1]))
             if matcher.is_stopped() and not matcher.is_error():

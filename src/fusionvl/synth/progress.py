@@ -1,39 +1,76 @@
-"""How far a run is: rows, rows per second, tokens, cost and the time that is left.
+"""How far a run is: rows, tokens, cost, the time that is left; and the fuse, which stops one that goes wrong.
 
-Knows rows' states and prices; knows no steps.
+Knows the status and reason of finished rows; knows nothing of how they are made.
 """
 
 import sys
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from fusionvl.synth.rows import Row
-
 _SECONDS_BETWEEN_LOG_LINES = 30.0
+_FEWEST = 20
 
 
 @dataclass
-class Price:
-    """What a million tokens cost, in US dollars.
+class FuseSettings:
+    """When a run stops by itself.
 
     Attributes:
-        input: Those that are read.
-        output: Those that are written.
+        window: How many finished rows are looked back on; the fuse never blows before so many are finished. In a run
+            or share of fewer rows, as many as it has, but not fewer than 20: of so few, a share says nothing.
+        max_errors: Largest share of errors among them.
+        max_rejected: Largest share of rejected rows among them.
     """
 
-    input: float = 0.0
-    output: float = 0.0
+    window: int = 100
+    max_errors: float = 0.2
+    max_rejected: float = 0.95
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"fuse: window must be at least 1, not {self.window}")
 
 
-def tokens_between(before: Row, after: Row, price: Price) -> tuple[int, float]:
-    """How many tokens a step read and wrote for a row, and what they cost in US dollars."""
-    read = after.input_tokens - before.input_tokens
-    written = after.output_tokens - before.output_tokens
-    return read + written, (read * price.input + written * price.output) / 1e6
+class Fuse:
+    """Looks at every finished row, and raises when too many went wrong.
+
+    Args:
+        settings: When.
+        rows: How many the run has, or this share of it.
+    """
+
+    def __init__(self, settings: FuseSettings, rows: int) -> None:
+        self._settings = settings
+        self._window = min(settings.window, max(rows, _FEWEST))
+        self._last: deque[str] = deque(maxlen=self._window)
+        self._reasons: deque[str] = deque(maxlen=self._window)
+
+    def note(self, status: str, reason: str) -> None:
+        """Take note of a finished row: its status, and why it is not `ok`.
+
+        Raises:
+            ValueError: When too many of the last rows are errors, or rejected; names the most frequent reason.
+        """
+        self._last.append(status)
+        if status != "ok":
+            self._reasons.append(reason)
+        if len(self._last) < self._window:
+            return
+        for wrong, most in (("error", self._settings.max_errors), ("rejected", self._settings.max_rejected)):
+            count = self._last.count(wrong)
+            if count > most * len(self._last):
+                frequent, times = Counter(self._reasons).most_common(1)[0]
+                raise ValueError(
+                    f"Stopped: {count} of the last {len(self._last)} rows are {wrong}, more than the fuse allows "
+                    f"({most:.0%}). Most frequent reason ({times} times): {frequent}. Nothing is lost: run again to "
+                    "go on, with --retry-errors to try failed rows again"
+                )
 
 
+@dataclass
 class Tally:
     """Counts of a run.
 
@@ -43,13 +80,13 @@ class Tally:
         cost: Of them, in US dollars.
     """
 
-    def __init__(self) -> None:
-        self.rows: Counter[str] = Counter()
-        self.tokens = 0
-        self.cost = 0.0
+    rows: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    cost: float = 0.0
 
     def __str__(self) -> str:
-        parts = [f"{self.rows[status]} {word}" for status, word in _WORDS if self.rows[status]]
+        words = (("ok", "ok"), ("error", "errors"), ("rejected", "rejected"))
+        parts = [f"{self.rows[status]} {word}" for status, word in words if self.rows[status]]
         if self.tokens:
             parts.append(f"{self.tokens:,} tokens")
         if self.cost:
@@ -57,20 +94,20 @@ class Tally:
         return ", ".join(parts)
 
 
-_WORDS = (("ok", "ok"), ("error", "errors"), ("rejected", "rejected"))
+class RunProgress:
+    """Is told of everything that a run does: keeps the tally, moves the bar, minds the fuse.
 
-
-class Progress:
-    """A bar on a terminal; elsewhere, as in a job's log, a line every half minute.
+    On a terminal there is a bar; elsewhere, as in a job's log, a line every half minute.
 
     Args:
         total: Rows there are to make.
-        tally: What to tell besides.
+        fuse: When to stop; None for never.
         shown: Whether to show anything.
     """
 
-    def __init__(self, total: int, tally: Tally, shown: bool = True) -> None:
-        self.tally = tally
+    def __init__(self, total: int, fuse: FuseSettings | None = None, *, shown: bool = True) -> None:
+        self.tally = Tally()
+        self._fuse = None if fuse is None else Fuse(fuse, total)
         self._bar = tqdm(
             total=total,
             unit=" rows",
@@ -80,24 +117,39 @@ class Progress:
             mininterval=0.5 if sys.stderr.isatty() else _SECONDS_BETWEEN_LOG_LINES,
         )
 
-    def finished_before(self, rows: Counter[str]) -> None:
-        """Count rows that earlier sessions finished: they say nothing about the speed of this one."""
+    def found(self, rows: Mapping[str, int]) -> None:
+        """Count rows, by status, that earlier sessions finished: they say nothing about the speed of this one."""
         self.tally.rows.update(rows)
         if not self._bar.disable:
-            self._bar.initial += rows.total()
-            self._bar.n += rows.total()
+            self._bar.initial += sum(rows.values())
+            self._bar.n += sum(rows.values())
 
     def spent(self, tokens: int, cost: float) -> None:
         """Count tokens that were read and written, and what they cost."""
         self.tally.tokens += tokens
         self.tally.cost += cost
 
-    def finished(self, status: str) -> None:
-        """Count a row that was finished just now."""
+    def finished(self, status: str, reason: str) -> None:
+        """Count a row that was finished just now.
+
+        Raises:
+            ValueError: When the fuse blows.
+        """
         self.tally.rows[status] += 1
-        self._bar.set_postfix_str(str(self.tally), refresh=False)
-        self._bar.update()
+        self._advance(1)
+        if self._fuse is not None:
+            self._fuse.note(status, reason)
+
+    def add(self, other: Tally) -> None:
+        """Count what was done elsewhere, under a fuse of its own."""
+        self.tally.rows.update(other.rows)
+        self.spent(other.tokens, other.cost)
+        self._advance(other.rows.total())
 
     def close(self) -> None:
         """Leave the last state on the screen."""
         self._bar.close()
+
+    def _advance(self, rows: int) -> None:
+        self._bar.set_postfix_str(str(self.tally), refresh=False)
+        self._bar.update(rows)

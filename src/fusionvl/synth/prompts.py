@@ -1,8 +1,9 @@
 """The prompts: one versioned text file per kind and step, filled with what a row knows.
 
-A file is `STEP/KIND.v1.txt`; the newest version is used. A folder of the user's own replaces files of the same step
-and kind. What varies between rows of one kind (viewpoint, light, number, place of the right option) is drawn by the
-row's seed, so that a language model does not describe the same picture over and over. Knows no backend.
+A file is `STEP/KIND.v1.txt`, `system.v1.txt` or `repair.v1.txt`; the newest version is used. A folder of the user's
+own replaces files of the same name. What varies between rows of one kind (viewpoint, light, number, place of the right
+option) is drawn by the row's seed, so that a language model does not describe the same picture over and over. Knows no
+backend.
 """
 
 import hashlib
@@ -11,13 +12,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import TypeAlias
 
-from fusionvl.synth.answers import LETTERS
-from fusionvl.synth.kinds import KINDS
+from fusionvl.synth.kinds.scene_question import OPTIONS
 from fusionvl.synth.rows import Row, seed_of
-from fusionvl.synth.text import Messages
 
-STEPS = ("describe", "questions")
+Said: TypeAlias = tuple[tuple[str, str], ...]
+"""(role, text) after (role, text), the roles being system and user."""
+
 _OURS = Path(__file__).parent / "prompt_texts"
 _FILE = re.compile(r"(?P<name>\w+)\.v(?P<version>\d+)")
 _VIEWPOINTS = (
@@ -29,27 +31,28 @@ _LIGHTS = (
     "even studio light",
 )  # fmt: skip
 _MEDIA = ("a photograph", "a photograph", "a photograph", "an illustration", "a painting", "a 3D rendering")
-_FIELDS = {"caption", "description", "language", "viewpoint", "light", "medium", "count"}
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt.
+    """One prompt, with all that a model may be told because of it.
 
     Attributes:
         name: Step, kind and version: `describe/SynthColor.v1`.
         system: What the model is told about its task.
-        user: What is asked for one row, with `$caption` and other fields to fill.
+        user: What is asked for one row.
+        repair: What is asked after an answer that does not fit.
     """
 
     name: str
     system: str
     user: str
+    repair: str = ""
 
     @property
     def signature(self) -> str:
-        """Its name and a hash of its text, for rows to keep."""
-        digest = hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
+        """Its name and a hash of its texts, for rows to keep."""
+        digest = hashlib.sha256("\0".join((self.system, self.user, self.repair)).encode()).hexdigest()
         return f"{self.name} {digest[:16]}"
 
 
@@ -64,7 +67,8 @@ class Prompts:
         hashes: The signature of every prompt, by step and kind.
 
     Raises:
-        ValueError: When the folder is missing or holds something else, or a prompt has a field that does not exist.
+        ValueError: When the folder is missing or holds something else, a prompt is empty or no text, or has a field
+            that does not exist.
     """
 
     def __init__(self, language: str, own: Path | None = None) -> None:
@@ -74,10 +78,16 @@ class Prompts:
         if own and (not theirs or not theirs.keys() <= ours.keys()):
             found = ", ".join(sorted(theirs.keys() - ours.keys())) or "no prompt"
             raise ValueError(f"{own} holds {found}; prompts are called {', '.join(sorted(ours))}, each with .v1.txt")
-        files = ours | theirs
-        self._system, self._repair = (files[name].read_text(encoding="utf-8").strip() for name in ("system", "repair"))
+        of_a_row = dict.fromkeys(_fields(Row(id="", kind=""), language), "")
+        texts = {
+            name: _read(path, {"fault": ""} if name == "repair" else of_a_row)
+            for name, path in (ours | theirs).items()
+        }
+        self._repair = texts["repair"]
         self._prompts = {
-            f"{step}/{kind}": self._read(files[f"{step}/{kind}"], step) for step in STEPS for kind in KINDS
+            name: Prompt(f"{name}{path.suffixes[0]}", texts["system"], texts[name], texts["repair"])
+            for name, path in (ours | theirs).items()
+            if "/" in name
         }
         self.hashes = {name: prompt.signature for name, prompt in self._prompts.items()}
 
@@ -85,7 +95,7 @@ class Prompts:
         """The prompt of a step for a kind."""
         return self._prompts[f"{step}/{kind}"]
 
-    def fill(self, prompt: Prompt, row: Row) -> Messages:
+    def fill(self, prompt: Prompt, row: Row) -> Said:
         """What is asked for a row."""
         fields = _fields(row, self._language)
         system, user = (Template(text).substitute(fields) for text in (prompt.system, prompt.user))
@@ -95,23 +105,11 @@ class Prompts:
         """What is asked after an answer that does not fit."""
         return Template(self._repair).substitute(fault=fault)
 
-    def _read(self, path: Path, step: str) -> Prompt:
-        prompt = Prompt(f"{step}/{path.stem}", self._system, path.read_text(encoding="utf-8").strip())
-        known = _fields(Row(id="", kind=""), self._language)
-        try:
-            Template(prompt.user).substitute(known)
-        except (KeyError, ValueError) as error:
-            fields = ", ".join(f"${name}" for name in known)
-            raise ValueError(
-                f"{path}: {error} cannot be filled in; a prompt may hold {fields}, and $$ for $"
-            ) from error
-        return prompt
-
 
 def _fields(row: Row, language: str) -> dict[str, str]:
     """What can be filled into a prompt; what begins with the viewpoint varies from row to row."""
     draw = random.Random(seed_of(row.id, "prompt"))
-    letter = draw.choice(LETTERS)
+    letter = draw.choice(OPTIONS)
     return {
         "caption": row.caption,
         "description": row.description,
@@ -121,8 +119,23 @@ def _fields(row: Row, language: str) -> dict[str, str]:
         "medium": draw.choice(_MEDIA),
         "count": str(draw.randint(1, 9)),
         "letter": letter,
-        "place": str(LETTERS.index(letter) + 1),
+        "place": str(OPTIONS.index(letter) + 1),
     }
+
+
+def _read(path: Path, known: dict[str, str]) -> str:
+    """The text of a prompt that holds no other fields than these."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        Template(text).substitute(known)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a prompt is UTF-8 text: {error}") from error
+    except (KeyError, ValueError) as error:
+        fields = ", ".join(f"${name}" for name in known)
+        raise ValueError(f"{path}: {error} cannot be filled in; it may hold {fields}, and $$ for $") from error
+    if not text:
+        raise ValueError(f"{path}: the prompt is empty")
+    return text
 
 
 def _newest(folder: Path) -> dict[str, Path]:

@@ -4,21 +4,15 @@ Unknown or mistyped keys are errors, with the file and the key. What a row depen
 what only decides how fast it comes about. Opens no data and starts nothing.
 """
 
-from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from fusionvl.data.recipe_file import read_recipe
-from fusionvl.synth.fuse import FuseSettings
-from fusionvl.synth.progress import Price
-
-Split = Literal["train", "held-out"]
-
-
-# Of a field that no row depends on: it may change between two sessions of a run.
-_OPERATIONAL = {"operational": True}
+from fusionvl.synth.progress import FuseSettings
+from fusionvl.synth.scenes.drawing import MAX_SIZE, MIN_SIZE
+from fusionvl.synth.scenes.things import Split
+from fusionvl.synth.text_client import OPERATIONAL, Endpoint, LocalModel
 
 
 @dataclass
@@ -33,64 +27,6 @@ class Template:
 
 
 @dataclass
-class Endpoint:
-    """A language model behind any OpenAI-compatible endpoint, or behind several that serve the same model.
-
-    Attributes:
-        model: Its name, as the endpoint knows it.
-        base_urls: For instance `http://node1:8000/v1`.
-        api_key_variable: The environment variable that holds the key; without a value, no key is sent.
-        temperature: Of sampling.
-        max_tokens: Most tokens of an answer.
-        json_schema: Whether to ask the endpoint to write by the schema (`response_format`); answers are checked
-            either way.
-        timeout: Seconds until a request counts as lost.
-        retries: How often a request is repeated after a failure that may pass.
-        price: Of a million tokens.
-        kind: Which backend.
-    """
-
-    model: str
-    base_urls: list[str] = field(default_factory=lambda: ["https://api.openai.com/v1"], metadata=_OPERATIONAL)
-    api_key_variable: str = field(default="OPENAI_API_KEY", metadata=_OPERATIONAL)
-    temperature: float = 0.9
-    max_tokens: int = 1024
-    json_schema: bool = True
-    timeout: float = field(default=120.0, metadata=_OPERATIONAL)
-    retries: int = field(default=5, metadata=_OPERATIONAL)
-    price: Price = field(default_factory=Price, metadata=_OPERATIONAL)
-    kind: Literal["endpoint"] = "endpoint"
-
-
-@dataclass
-class LocalModel:
-    """A language model that transformers runs, one process per device.
-
-    Attributes:
-        model: Hub name, folder, or `package:NAME` for the folder of a Python package.
-        gguf_file: Name of a GGUF file in it to take model and tokenizer from.
-        temperature: Of sampling; 0 takes the likeliest token.
-        max_tokens: Most tokens of an answer.
-        json_schema: Whether the model can write nothing but what fits the schema (needs llguidance); answers are
-            checked either way.
-        dtype: What to compute in.
-        devices: `cpu`, `cuda:0`, ...
-        batch_size: Most rows of a forward pass.
-        kind: Which backend.
-    """
-
-    model: str
-    gguf_file: str | None = None
-    temperature: float = 0.9
-    max_tokens: int = 1024
-    json_schema: bool = True
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    devices: list[str] = field(default_factory=lambda: ["cpu"], metadata=_OPERATIONAL)
-    batch_size: int = field(default=1, metadata=_OPERATIONAL)
-    kind: Literal["local"] = "local"
-
-
-@dataclass
 class Procedural:
     """Images of procedural scenes.
 
@@ -101,8 +37,14 @@ class Procedural:
     """
 
     size: int = 384
-    processes: int = field(default=1, metadata=_OPERATIONAL)
+    processes: int = field(default=1, metadata=OPERATIONAL)
     kind: Literal["procedural"] = "procedural"
+
+    def __post_init__(self) -> None:
+        if not MIN_SIZE <= self.size <= MAX_SIZE:
+            raise ValueError(f"images: size must be from {MIN_SIZE} to {MAX_SIZE} pixels, not {self.size}")
+        if self.processes < 1:
+            raise ValueError(f"images: processes must be at least 1, not {self.processes}")
 
 
 @dataclass
@@ -128,9 +70,9 @@ class Diffusion:
     steps: int | None = None
     guidance: float | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    devices: list[str] = field(default_factory=lambda: ["cuda:0"], metadata=_OPERATIONAL)
-    batch_size: int = field(default=1, metadata=_OPERATIONAL)
-    offload: bool = field(default=False, metadata=_OPERATIONAL)
+    devices: list[str] = field(default_factory=lambda: ["cuda:0"], metadata=OPERATIONAL)
+    batch_size: int = field(default=1, metadata=OPERATIONAL)
+    offload: bool = field(default=False, metadata=OPERATIONAL)
     kind: Literal["diffusion"] = "diffusion"
 
 
@@ -175,8 +117,8 @@ class SynthRecipe:
     language: str = "English"
     prompts: str | None = None
     shard_size: int = 1000
-    concurrency: int = field(default=64, metadata=_OPERATIONAL)
-    fuse: FuseSettings = field(default_factory=FuseSettings, metadata=_OPERATIONAL)
+    concurrency: int = field(default=64, metadata=OPERATIONAL)
+    fuse: FuseSettings = field(default_factory=FuseSettings, metadata=OPERATIONAL)
 
     def __post_init__(self) -> None:
         from_scenes = isinstance(self.describe, Template)
@@ -217,8 +159,3 @@ def load_synth_recipe(path: str | Path, overrides: list[str] | None = None) -> S
             together; names file and key.
     """
     return read_recipe(SynthRecipe, path, overrides)
-
-
-def dump_synth_recipe(recipe: SynthRecipe) -> str:
-    """The recipe with every default filled in, as YAML."""
-    return yaml.safe_dump(asdict(recipe), sort_keys=False)

@@ -1,11 +1,10 @@
 """The row: what the engine makes, one image with its questions and answers, and all that is known of its making.
 
-A row is immutable; each step of its making returns a new one. Serialised as one JSON line. Its id derives from what
-it is made of, and every seed from its id, so a row is the same whoever makes it, whenever. Knows no files.
+A row is immutable; each step of its making returns a new one. Its id derives from what it is made of, and every seed
+from its id, so a row is the same whoever makes it, whenever. Knows no files.
 """
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -51,7 +50,7 @@ class Row:
         input_tokens: Read by language models so far.
         output_tokens: Written by language models so far.
         truth: The facts of a procedural scene.
-        split: `train` or `test`: which attribute combinations a procedural scene may hold.
+        split: `train` or `held-out`: which attribute combinations a procedural scene may hold.
     """
 
     id: str
@@ -80,18 +79,12 @@ class Row:
         """The row as rejected: what a step brought is no good."""
         return replace(self, status="rejected", reason=reason)
 
-    def to_json(self) -> str:
-        """The row as one line, without the line's end."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields as plain values."""
+        return {name: getattr(self, name) for name in _FIELDS} | {"turns": [asdict(turn) for turn in self.turns]}
 
-    @staticmethod
-    def from_json(line: str | bytes) -> "Row":
-        """A row from its line.
 
-        Raises:
-            ValueError: When the line is no JSON object with a row's fields.
-        """
-        return row_from_dict(json.loads(line))
+_FIELDS = tuple(entry.name for entry in fields(Row))
 
 
 def row_from_dict(values: dict[str, Any]) -> Row:
@@ -100,10 +93,8 @@ def row_from_dict(values: dict[str, Any]) -> Row:
     Raises:
         ValueError: When a field is unknown, or the id or kind is missing.
     """
-    known = {entry.name for entry in fields(Row)}
-    if not isinstance(values, dict) or not {"id", "kind"} <= values.keys() <= known:
-        found = sorted(values) if isinstance(values, dict) else type(values).__name__
-        raise ValueError(f"Not a row: id, kind and some of {sorted(known)} are expected, not {found}")
+    if not {"id", "kind"} <= values.keys() <= set(_FIELDS):
+        raise ValueError(f"Not a row: id, kind and some of {sorted(_FIELDS)} are expected, not {sorted(values)}")
     return Row(**{**values, "turns": tuple(_turn(turn) for turn in values.get("turns", ()))})
 
 

@@ -3,76 +3,132 @@
 Knows which setting means which step; the steps know the rest.
 """
 
-import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from fusionvl.provenance import setting_differences
+from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
 from fusionvl.synth.captions import open_captions
-from fusionvl.synth.fuse import Fuse
-from fusionvl.synth.image_diffusion import DiffusionStep
-from fusionvl.synth.manifest import claim
+from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
+from fusionvl.synth.kinds import KINDS
+from fusionvl.synth.picture_steps import DiffusionStep, SceneStep
 from fusionvl.synth.plan import Plan
-from fusionvl.synth.procedural import SceneStep, make_scene
-from fusionvl.synth.progress import Price, Progress, Tally
+from fusionvl.synth.progress import Tally
 from fusionvl.synth.prompts import Prompts
-from fusionvl.synth.recipe import Diffusion, Endpoint, LocalModel, Procedural, SynthRecipe, Template
-from fusionvl.synth.runner import Runner
-from fusionvl.synth.steps import Step
-from fusionvl.synth.supervision import Supervisor
-from fusionvl.synth.text import TextBackend
-from fusionvl.synth.text_endpoint import EndpointModel
-from fusionvl.synth.text_local import LocalLanguageModel
-from fusionvl.synth.text_steps import DescribeStep, QuestionStep
+from fusionvl.synth.recipe import Diffusion, Procedural, SynthRecipe, Template, identity
+from fusionvl.synth.row_files import SHARD_FOLDER, read_records, write_records
+from fusionvl.synth.rows import Row, row_from_dict
+from fusionvl.synth.shards import Keep, Record
+from fusionvl.synth.steps import DescribeStep, QuestionStep, Step
+from fusionvl.synth.text_client import Endpoint, LanguageModel, LocalModel, Price, open_client
+
+_PACKAGES = ("fusionvl", "pillow", "pyarrow", "pydantic", "openai", "transformers", "diffusers", "torch")
+_PLAN = ("rows", "captions", "captions_fingerprint", "source", "split", "seed", "shard_size")
 
 
 def synthesize(
-    recipe: SynthRecipe,
-    folder: Path,
-    *,
-    share: tuple[int, int] = (0, 1),
-    retry_errors: bool = False,
-    accept_changed: bool = False,
-    show_progress: bool = True,
+    recipe: SynthRecipe, folder: Path, sharing: Sharing | None = None, *, accept_changed: bool = False
 ) -> Tally:
     """Make the rows of a recipe, or those of them that are missing.
 
     Args:
-        recipe: What to make, and with what.
-        folder: The run folder; begun, or gone on with.
-        share: (i, n): only every n-th shard, from the i-th on, for one of n processes.
-        retry_errors: Whether rows that are errors are tried again.
-        accept_changed: Whether the folder may have been begun under other settings; see `claim`.
-        show_progress: Whether to show a progress bar.
+        recipe: What to make, and with what. On a cluster its `concurrency`, devices and processes are those of each
+            shard that is made there.
+        folder: The run folder; begun, or gone on with. On a cluster, on storage that all nodes share.
+        sharing: Here, by one of several processes, or on a cluster.
+        accept_changed: Whether rows may be added under settings other than the folder's; `run.json` then says what
+            was changed and when. Which rows there are can never change.
 
     Returns:
         What there is in this share of the run, and what this session cost.
 
     Raises:
-        ValueError: When the recipe, the captions or the folder are at fault, or the run had to stop; see `Runner`.
+        ValueError: When the recipe, the captions, the folder or the cluster are at fault, or the run had to stop.
         ModuleNotFoundError: When something is not installed that a step needs; says how to install it.
     """
-    plan = plan_of(recipe)
-    shards = range(share[0], plan.shards, share[1])
-    prompts = prompts_of(recipe)
-    claim(folder, recipe, prompts.hashes, accept_changed)
-    rows = sum(map(plan.rows_in, shards))
-    progress = Progress(rows, Tally(), shown=show_progress)
-    steps = build_steps(recipe, folder, prompts)
-    runner = Runner(
-        folder,
-        plan,
-        steps,
-        watch=Supervisor(progress, Fuse(recipe.fuse, rows)),
+    sharing = sharing or Sharing()
+    plan, needs = plan_of(recipe), needs_of(recipe) if sharing.ray is not None else Needs()
+    folder = folder.resolve()
+    _claim(folder, _settings(recipe), accept_changed)
+    job = ShardJob(
+        make=partial(make_row_work, recipe, plan, folder),
+        folder=folder / SHARD_FOLDER,
+        rows={shard: plan.rows_in(shard) for shard in range(plan.shards)},
         concurrency=recipe.concurrency,
-        retry_errors=retry_errors,
+        fuse=recipe.fuse,
+        needs=needs,
     )
-    try:
-        asyncio.run(runner.run(shards))
-    finally:
-        for step in steps:
+    return complete(job, sharing)
+
+
+class RowWork:
+    """Carries each planned row through its steps, and keeps it after each.
+
+    Args:
+        plan: The rows of the run.
+        steps: What every row goes through, in order.
+        folder: The run folder.
+    """
+
+    write = staticmethod(write_records)
+    read = staticmethod(read_records)
+
+    def __init__(self, plan: Plan, steps: Sequence[Step], folder: Path) -> None:
+        self.folder = folder / SHARD_FOLDER
+        self._plan = plan
+        self._steps = steps
+
+    def rows(self, shard: int) -> Iterator[Row]:
+        """The rows of a shard as they are before anything was made."""
+        return self._plan.rows(shard)
+
+    async def do(self, row: Row, shard: int, known: Record | None, keep: Keep) -> Record:
+        """Make a row; what earlier steps brought is not made again."""
+        if known is not None:
+            row = replace(row_from_dict(known), status="open", reason="")
+        while (step := self._next(row)) is not None:
+            row = await step.run(row, shard)
+            if row.status != "open":
+                return row.to_dict()
+            if self._next(row) is not None:
+                keep(row.to_dict())
+        return replace(row, status="ok").to_dict()
+
+    def _next(self, row: Row) -> Step | None:
+        return next((step for step in self._steps if not step.is_done(row)), None)
+
+    def close(self) -> None:
+        """Give back connections and processes."""
+        for step in self._steps:
             step.close()
-        progress.close()
-    return progress.tally
+
+
+def make_row_work(recipe: SynthRecipe, plan: Plan, folder: Path, spend: Spend) -> RowWork:
+    """The work of a recipe, with the steps it chose, ready to be done in this process.
+
+    Raises:
+        ValueError: When the recipe's own prompts are at fault.
+        ModuleNotFoundError: When something is not installed that a step needs.
+    """
+    prompts = prompts_of(recipe)
+    steps: list[Step] = []
+    if isinstance(recipe.describe, Template):
+        drawn = recipe.images if isinstance(recipe.images, Procedural) else None
+        size, processes = (drawn.size, drawn.processes) if drawn else (None, 1)
+        with_turns = isinstance(recipe.questions, Template)
+        steps.append(SceneStep(folder, with_turns=with_turns, size=size, processes=processes))
+    else:
+        steps.append(DescribeStep(open_client(recipe.describe), prompts, _price(recipe.describe), spend))
+    if not isinstance(recipe.questions, Template):
+        steps.append(QuestionStep(open_client(recipe.questions), prompts, _price(recipe.questions), spend))
+    if isinstance(recipe.images, Diffusion):
+        steps.append(DiffusionStep(folder, recipe.images))
+    return RowWork(plan, steps, folder)
 
 
 def plan_of(recipe: SynthRecipe) -> Plan:
@@ -82,7 +138,14 @@ def plan_of(recipe: SynthRecipe) -> Plan:
         ValueError: When a kind, a count or the captions are at fault.
     """
     captions = None if recipe.captions is None else open_captions(Path(recipe.captions))
-    return Plan(recipe.source, recipe.split, recipe.seed, recipe.rows, recipe.shard_size, captions)
+    plan = Plan(recipe.source, recipe.split, recipe.seed, recipe.rows, recipe.shard_size, captions)
+    of_scenes_alone = [name for name in plan.counts if KINDS[name].asked is None]
+    if of_scenes_alone and not isinstance(recipe.questions, Template):
+        raise ValueError(
+            f"rows: {', '.join(of_scenes_alone)}: only a scene can be asked about in this way: set questions to "
+            "{kind: template}, or leave the kind out"
+        )
+    return plan
 
 
 def prompts_of(recipe: SynthRecipe) -> Prompts:
@@ -94,38 +157,57 @@ def prompts_of(recipe: SynthRecipe) -> Prompts:
     return Prompts(recipe.language, None if recipe.prompts is None else Path(recipe.prompts))
 
 
-def build_steps(recipe: SynthRecipe, folder: Path, prompts: Prompts) -> Sequence[Step]:
-    """The steps a recipe chose.
+def needs_of(recipe: SynthRecipe) -> Needs:
+    """What one shard of a recipe takes of a cluster's node.
 
     Raises:
-        ModuleNotFoundError: When something is not installed that a step needs.
+        ValueError: When the recipe's GPUs are not counted from 0: a task sees only those that it is given.
     """
-    steps: list[Step] = []
-    if isinstance(recipe.describe, Template):
-        steps.append(_scene_step(recipe, folder))
-    else:
-        steps.append(DescribeStep(_text_backend(recipe.describe), prompts, _price(recipe.describe)))
-    if not isinstance(recipe.questions, Template):
-        steps.append(QuestionStep(_text_backend(recipe.questions), prompts, _price(recipe.questions)))
-    if isinstance(recipe.images, Diffusion):
-        steps.append(DiffusionStep(folder, recipe.images))
-    return steps
+    parts = (recipe.describe, recipe.questions, recipe.images)
+    devices = [device for part in parts if isinstance(part, LocalModel | Diffusion) for device in part.devices]
+    drawing = recipe.images.processes if isinstance(recipe.images, Procedural) else 0
+    gpus = {"cuda:0" if device == "cuda" else device for device in devices if device != "cpu"}
+    if gpus != {f"cuda:{number}" for number in range(len(gpus))}:
+        raise ValueError(
+            f"devices: on a cluster each shard counts its own GPUs from cuda:0 on, and {sorted(gpus)} leaves some out"
+        )
+    keys = {part.api_key_variable for part in parts if isinstance(part, Endpoint)}
+    return Needs(max(1, drawing + devices.count("cpu")), len(gpus), tuple(sorted(keys)))
 
 
-def _scene_step(recipe: SynthRecipe, folder: Path) -> SceneStep:
-    drawn = recipe.images if isinstance(recipe.images, Procedural) else None
-    return SceneStep(
-        folder,
-        make_scene,
-        with_turns=isinstance(recipe.questions, Template),
-        size=drawn.size if drawn else None,
-        processes=drawn.processes if drawn else 1,
-    )
+def _settings(recipe: SynthRecipe) -> dict[str, Any]:
+    settings = identity(recipe) | {"prompt_hashes": prompts_of(recipe).hashes}
+    if recipe.captions is not None:
+        settings["captions_fingerprint"] = fingerprint(Path(recipe.captions))
+        settings["captions"] = Path(recipe.captions).name  # the same file may lie elsewhere on another machine
+    return settings
 
 
-def _text_backend(settings: Endpoint | LocalModel) -> TextBackend:
-    return EndpointModel(settings) if isinstance(settings, Endpoint) else LocalLanguageModel(settings)
+def _claim(folder: Path, settings: dict[str, Any], accept_changed: bool) -> None:
+    """Begin a run in a folder, or go on with the one that is there, under changed settings where that is meant.
+
+    Raises:
+        ValueError: When the folder belongs to another plan, to other settings that were not accepted, or holds
+            something else.
+    """
+    is_begun = folder.is_dir() and any(not entry.name.startswith(RECORD) for entry in folder.iterdir())
+    if is_begun and (folder / RECORD).exists():
+        record = read_record(folder)
+        changed = setting_differences(record["settings"], json.loads(json.dumps(settings)))
+        told = "; ".join(f"{name}: {before!r} there, {now!r} here" for name, (before, now) in changed.items())
+        if any(name.split(".")[0] in _PLAN for name in changed):
+            raise ValueError(f"{folder} holds other rows ({told}): choose another --output")
+        if changed and not accept_changed:
+            raise ValueError(
+                f"{folder} was begun under other settings ({told}). Choose another --output, or go on with "
+                "--accept-changed-config: rows say what made them"
+            )
+        if changed:
+            change = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "settings": record["settings"]}
+            record |= {"settings": settings, "accepted_changes": [*record.get("accepted_changes", []), change]}
+            write_whole(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    claim(folder, settings, packages=_PACKAGES, is_begun=is_begun)
 
 
-def _price(settings: Endpoint | LocalModel) -> Price:
+def _price(settings: LanguageModel) -> Price:
     return settings.price if isinstance(settings, Endpoint) else Price()

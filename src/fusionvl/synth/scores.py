@@ -1,143 +1,139 @@
-"""The scores of a run's rows, `scores.parquet`: a column a score, with what each filter was set to.
+"""The scores of a run: for each filter a folder with a file of columns for each shard, put together to one table.
 
-Written whole and atomically. Knows no filter.
+    scores/judge/run.json             what the scores depend on
+    scores/judge/part-00012.parquet   the scores of shard 12
+    scores/judge/part-00012.jsonl     those of a shard that is begun
+
+Each filter writes files of its own, so filters that run at once do not meet. Reads ids, kinds and scores; never texts.
 """
 
-import hashlib
-import json
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fusionvl.data.extras import import_extra
-from fusionvl.synth.filters.columns import Columns, Score
+from fusionvl.run_folder import fingerprint, read_record
+from fusionvl.synth.filters.duplicates import Numbers, image_groups, text_groups
+from fusionvl.synth.filters.registry import FILTERS
+from fusionvl.synth.row_files import SHARD_FOLDER
+from fusionvl.synth.shards import finished_shards, pyarrow, read_table
 
-SCORES_FILE = "scores.parquet"
-_RECORD = b"fusionvl.filters"
-
-
-@dataclass
-class ScoreTable:
-    """Scores of rows.
-
-    Attributes:
-        ids: Of the rows.
-        columns: Scores by name, in the order of the ids.
-        filters: For each filter that ran: its `settings` and the names of its `columns`.
-    """
-
-    ids: list[str]
-    columns: Columns = field(default_factory=dict)
-    filters: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        """Tells whether two tables hold the same scores of the same rows."""
-        return hashlib.sha256(json.dumps([self.ids, self.columns], sort_keys=True).encode()).hexdigest()[:16]
-
-    def put(self, name: str, settings: dict[str, Any], columns: Columns) -> None:
-        """Adds the columns of a filter, in place of those it gave before.
-
-        Raises:
-            ValueError: If a column is not as long as there are rows.
-        """
-        for column, scores in columns.items():
-            if len(scores) != len(self.ids):
-                raise ValueError(f"filter {name!r}: {len(scores)} scores in {column!r} for {len(self.ids)} rows")
-        for column in self.filters.get(name, {}).get("columns", ()):
-            self.columns.pop(column, None)
-        self.columns |= {
-            column: [score if score is None or isinstance(score, str) else float(score) for score in scores]
-            for column, scores in columns.items()
-        }
-        self.filters[name] = {"settings": settings, "columns": list(columns)}
-
-    def of_rows(self, ids: Sequence[str]) -> "ScoreTable":
-        """The same scores for some of these rows, in another order.
-
-        Raises:
-            KeyError: If one of the rows has no scores.
-        """
-        places = {name: place for place, name in enumerate(self.ids)}
-        order = [places[name] for name in ids]
-        columns: Columns = {name: [scores[place] for place in order] for name, scores in self.columns.items()}
-        return ScoreTable(list(ids), columns, dict(self.filters))
-
-    def write(self, folder: Path) -> None:
-        """Writes `scores.parquet` into the run's folder; a reader sees the old file or the whole new one."""
-        arrow = import_extra("pyarrow", extra="synth", needed_for="writing scores")
-        parquet = import_extra("pyarrow.parquet", extra="synth", needed_for="writing scores")
-        arrays = {"id": arrow.array(self.ids, arrow.string())}
-        for name, scores in self.columns.items():
-            is_text = any(isinstance(score, str) for score in scores)
-            arrays[name] = arrow.array(scores, arrow.string() if is_text else arrow.float64())
-        table = arrow.table(arrays).replace_schema_metadata({_RECORD: json.dumps(self.filters)})
-        unfinished = folder / f"{SCORES_FILE}.tmp"
-        parquet.write_table(table, unfinished)
-        os.replace(unfinished, folder / SCORES_FILE)
+SCORES_FOLDER = "scores"
+_SKETCHES = "text_sketch"  # the largest column by far: read file by file
 
 
-def read_scores(folder: Path) -> ScoreTable:
-    """Reads the scores of a run.
-
-    Raises:
-        ValueError: If there are none, or the file is broken.
-    """
-    path = folder / SCORES_FILE
-    if not path.is_file():
-        raise ValueError(f"{folder}: holds no {SCORES_FILE}; run: fusionvl synth filter {folder}")
-    parquet = import_extra("pyarrow.parquet", extra="synth", needed_for="reading scores")
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable parquet file ({error})") from error
-    columns: Columns = table.to_pydict()
-    filters = json.loads((table.schema.metadata or {}).get(_RECORD, b"{}"))
-    return ScoreTable([str(name) for name in columns.pop("id")], columns, filters)
+def scores_folder(folder: Path, name: str) -> Path:
+    """Where a run keeps the scores of a filter."""
+    return folder / SCORES_FOLDER / name
 
 
-class ScoreJournal:
-    """Scores as they come in, so that a costly filter which was stopped goes on where it was.
+def filters_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The filters that have scored rows of a run, with the settings of each."""
+    there = [name for name in FILTERS if finished_shards(scores_folder(folder, name))]
+    return {name: read_record(scores_folder(folder, name))["settings"] for name in there}
 
-    One line a row, under a name that holds the filter's settings: other settings never meet these scores.
+
+def errors_column(name: str) -> str:
+    """The name of the column that says which rows a filter could not score: 1, else 0."""
+    return f"{name.replace('-', '_')}_errors"
+
+
+def read_scores(folder: Path, name: str, rows: Any) -> Any:
+    """Reads the scores of a filter, a column each, as a pyarrow table in the order of the run's rows.
+
+    In place of the sketches of `duplicates` there are `text_group` and `image_group`: the place of the first row of
+    the group that a row is in. `NAME_errors` is 1 for a row that the filter could not score.
 
     Args:
         folder: The run's.
         name: Of the filter.
-        settings: Of the filter.
+        rows: The run's, see `ok_rows`.
+
+    Raises:
+        ValueError: If it has not scored every row of the run, or a file is broken.
     """
+    parts = finished_shards(scores_folder(folder, name))
+    columns = [column for column in read_table(parts[0]).column_names if column != _SKETCHES]
+    tables, start = [], 0
+    for path in parts:
+        table = read_table(path, columns)
+        if not table["id"].equals(rows["id"].slice(start, len(table))):
+            break
+        start += len(table)
+        errors = _compute().equal(table["status"], "error").cast("float64")
+        tables.append(table.drop_columns(["id", "status", "reason"]).append_column(errors_column(name), errors))
+    if start < len(rows) or len(tables) < len(parts):
+        raise ValueError(
+            f"{folder}: {sum(len(read_table(path, ['id'])) for path in parts):,} rows are scored by {name}, "
+            f"{len(rows):,} are in the run, and not all are the same; run: fusionvl synth filter {folder} --filters "
+            f"{name}. To go without these scores, remove {scores_folder(folder, name)}"
+        )
+    scores = pyarrow().concat_tables(tables)
+    return _with_groups(scores, parts) if _SKETCHES in read_table(parts[0]).column_names else scores
 
-    def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-        self.path = folder / "scores" / f"{name}-{digest}.jsonl"
-        self._known = dict(self._lines())
 
-    def known(self, name: str) -> dict[str, Score] | None:
-        """The scores of a row, if they are there."""
-        return self._known.get(name)
+def _with_groups(scores: Any, parts: Sequence[Path]) -> Any:
+    """The scores of `duplicates` with the groups of near rows; of the sketches only numbers are held in memory."""
+    sketches = (each for path in parts for each in read_table(path, [_SKETCHES])[_SKETCHES].to_pylist())
+    scores = scores.append_column("text_group", _places(text_groups(sketches, len(scores))))
+    scores = scores.append_column("image_group", _places(_image_groups(scores["image_hash"])))
+    return scores.drop_columns(["image_hash"])
 
-    def add(self, names: Sequence[str], scored: Iterable[dict[str, Score]]) -> None:
-        """Writes the scores of rows. Those with errors are left out, to be asked about again next time."""
-        lines = []
-        for name, scores in zip(names, scored, strict=True):
-            self._known[name] = scores
-            if not any(value for column, value in scores.items() if column.endswith("_errors")):
-                lines.append(json.dumps({"id": name, **scores}) + "\n")
-        self.path.parent.mkdir(exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
 
-    def _lines(self) -> Iterable[tuple[str, dict[str, Score]]]:
-        if not self.path.is_file():
-            return
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # stopped in the middle of a line: the next one must not be glued to it
-            os.truncate(self.path, len(whole))
-        for line in whole.splitlines():
-            scores = json.loads(line)
-            yield scores.pop("id"), scores
+def _image_groups(hashes: Any) -> Numbers:
+    """For each row the place of the first row of its group, -1 without an image."""
+    there = np.flatnonzero(hashes.is_valid().to_numpy())
+    numbers = (int(each, 16) for chunk in hashes.drop_null().iterchunks() for each in chunk.to_pylist())
+    bits = np.fromiter(numbers, dtype=np.uint64)
+    firsts = np.full(len(hashes), -1)
+    firsts[there] = there[image_groups(bits)]
+    return firsts
+
+
+def _places(firsts: Numbers) -> Any:
+    return pyarrow().array(firsts, mask=firsts < 0)
+
+
+def run_shards(folder: Path) -> list[Path]:
+    """The finished shards of a run, in order.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    shards = finished_shards(folder / SHARD_FOLDER)
+    if not shards:
+        raise ValueError(f"{folder} has no finished shard in {SHARD_FOLDER}/: run `fusionvl synth run` first")
+    return shards
+
+
+def shard_number(path: Path) -> int:
+    """The number of the shard that a file holds."""
+    return int(path.stem.removeprefix("part-"))
+
+
+def ok_rows(folder: Path) -> Any:
+    """The ids and kinds of a run's rows that came out well, in order, as a pyarrow table.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    tables = []
+    for path in run_shards(folder):
+        table = read_table(path, ["id", "kind", "status"])
+        tables.append(table.filter(_compute().equal(table["status"], "ok")).drop_columns(["status"]))
+    ok = pyarrow().concat_tables(tables)
+    if not len(ok):
+        raise ValueError(f"{folder}: none of its finished rows has the status 'ok'")
+    return pyarrow().table({"id": ok["id"], "kind": ok["kind"].combine_chunks().dictionary_encode()})
+
+
+def scores_fingerprint(folder: Path) -> str:
+    """Tells whether scores have changed since."""
+    parts = [path for name in FILTERS for path in finished_shards(scores_folder(folder, name))]
+    return fingerprint([path.relative_to(folder).as_posix() for path in parts], *parts)
+
+
+def _compute() -> Any:
+    return import_extra("pyarrow.compute", extra="synth", needed_for="reading scores")

@@ -1,24 +1,35 @@
 """Chooses rows by their scores: `fusionvl synth select DIR`. Cheap, repeatable, and everything it went by is recorded.
 
 First thresholds, each row by itself; then the best of each kind by some score; then caps on what is too frequent
-among the rows that are left. Reads scores only, neither rows' texts nor images.
+among the rows that are left. Works on columns of scores; knows neither rows' texts nor images. Needs pyarrow.
 """
 
-import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fusionvl.synth.caps import Cap, capped
-from fusionvl.synth.filters.columns import Columns
+import numpy as np
+from numpy.typing import NDArray
+
+from fusionvl.data.extras import import_extra
+from fusionvl.run_folder import write_whole
+from fusionvl.synth.caps import Cap, over_cap
+from fusionvl.synth.filters.registry import FILTERS
 from fusionvl.synth.filters.rules import FAULT_COLUMNS
-from fusionvl.synth.scores import ScoreTable
+from fusionvl.synth.scores import errors_column, filters_of, ok_rows, read_scores, run_shards, scores_fingerprint
+from fusionvl.synth.shards import pyarrow, read_table, write_table
+
+Value = TypeVar("Value")
 
 SELECTION_FILE = "selection.json"
+CHOSEN_FILE = "selection.parquet"
+
+Places = NDArray[np.int64]
+Marks = NDArray[np.bool_]
+"""For each row, whether."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +44,17 @@ class Limit:
     least: float | None = None
     most: float | None = None
 
-    def allows(self, score: object) -> bool:
-        """Whether a score is within; a filter that did not apply (None) stops no row."""
-        if not isinstance(score, int | float):
-            return True
-        return (self.least is None or score >= self.least) and (self.most is None or score <= self.most)
+    def stops(self, scores: NDArray[np.float64]) -> Marks:
+        """Which scores are out of bounds; a filter that did not apply (NaN) stops no row."""
+        below = scores < (-math.inf if self.least is None else self.least)
+        return np.asarray(below | (scores > (math.inf if self.most is None else self.most)))
 
 
 def default_limits() -> dict[str, Limit]:
     """What a row must be like; chosen by `fusionvl synth measure-filters`."""
-    return {name: Limit(most=0) for name in FAULT_COLUMNS} | {
+    return {
+        **{name: Limit(most=0) for name in FAULT_COLUMNS},
+        **{errors_column(name): Limit(most=0) for name in FILTERS},
         "question_characters": Limit(most=2000),
         "answer_characters": Limit(most=4000),
         "image_decodes": Limit(least=1),
@@ -51,11 +63,8 @@ def default_limits() -> dict[str, Limit]:
         "image_sharpness": Limit(least=1),
         "ocr_worst": Limit(least=0.7),
         "closed_book_worst": Limit(least=0.5),
-        "closed_book_errors": Limit(most=0),
         "blind_guessed": Limit(most=0.99),
-        "blind_errors": Limit(most=0),
         "judge_worst": Limit(least=0.5),
-        "judge_errors": Limit(most=0),
     }
 
 
@@ -70,13 +79,16 @@ def default_caps() -> dict[str, Cap]:
 
 
 @dataclass(frozen=True)
-class Rules:
+class SelectionRules:
     """What a selection goes by.
 
     Attributes:
         limits: By the name of a score.
         best: By the name of a score, the share of each kind's rows to keep: those that score highest.
         caps: By the name of a score that names groups.
+
+    Raises:
+        ValueError: If a share is out of range.
     """
 
     limits: Mapping[str, Limit] = field(default_factory=default_limits)
@@ -90,101 +102,148 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Selection:
+class Chosen:
     """Which rows were chosen.
 
     Attributes:
-        kept: Ids, in the run's order.
-        dropped: Why each of the others went: the names of the scores that were out of bounds.
+        kept: Whether each row was.
+        dropped: By the name of each rule that was used, which rows it dropped. Limits drop each on its own; the best,
+            and then caps, only look at rows that are left.
     """
 
-    kept: tuple[str, ...]
-    dropped: Mapping[str, tuple[str, ...]]
+    kept: Marks
+    dropped: Mapping[str, Marks]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows each rule dropped."""
+        return {name: int(marks.sum()) for name, marks in self.dropped.items()}
 
 
-def select(table: ScoreTable, kinds: Sequence[str], rules: Rules) -> Selection:
-    """Chooses rows.
+def select_rows(folder: Path, rules: SelectionRules, names: Sequence[str] | None = None) -> tuple[Any, Chosen]:
+    """Chooses rows of a run by its scores.
 
     Args:
-        table: Their scores.
-        kinds: The rows' kinds, in the table's order; the best, and caps, are counted within a kind.
+        folder: The run's.
         rules: What to go by. Scores that no filter has given are not asked for.
+        names: The filters to go by; all that have scored rows if there are none.
+
+    Returns:
+        The rows, as `ok_rows` gives them, and which were chosen.
 
     Raises:
-        ValueError: If there are not as many kinds as rows, or a rule that is no default one names no score.
+        ValueError: If a filter has not scored every row, a rule that is no default one names no score, or one that is
+            no number is to be limited.
     """
-    if len(kinds) != len(table.ids):
-        raise ValueError(f"{len(kinds)} kinds for {len(table.ids)} scored rows; run the filters again")
-    why: dict[int, list[str]] = {}
-    _check_names(table.columns, rules)
-    for name, limit in rules.limits.items():
-        for number, score in enumerate(table.columns.get(name, ())):
-            if not limit.allows(score):
-                why.setdefault(number, []).append(name)
+    rows, names = ok_rows(folder), names or tuple(filters_of(folder))
+    if not names:
+        raise ValueError(f"{folder}: holds no scores; run: fusionvl synth filter {folder}")
+    greediest_first = sorted(names, key=lambda name: name != "duplicates")  # while nothing else takes memory
+    return rows, select(rows, (read_scores(folder, name, rows) for name in greediest_first), rules)
+
+
+def select(rows: Any, tables: Iterable[Any], rules: SelectionRules) -> Chosen:
+    """Chooses rows; see `select_rows`.
+
+    Args:
+        rows: Their ids and kinds. The best, and caps, are counted within a kind.
+        tables: Their scores, filter by filter. Of each only what is needed later is held in memory.
+        rules: What to go by.
+
+    Raises:
+        ValueError: See `select_rows`.
+    """
+    dropped: dict[str, Marks] = {}
+    later: dict[str, Any] = {}
+    known: set[str] = set()
+    for table in tables:
+        pyarrow().default_memory_pool().release_unused()
+        known |= set(table.column_names)
+        dropped |= {
+            name: limit.stops(_numbers(table, name))
+            for name, limit in rules.limits.items()
+            if name in table.column_names
+        }
+        later |= {name: table[name] for name in (*rules.best, *rules.caps) if name in table.column_names}
+    _check_names(known, rules)
+    kept = ~np.logical_or.reduce([np.zeros(len(rows), dtype=np.bool_), *dropped.values()])
+    kinds = _by_kind(rows)
     for name, share in rules.best.items():
-        for number in _worse(table.columns, name, share, kinds, why):
-            why.setdefault(number, []).append(f"best {name}")
-    order = sorted((number for number in range(len(kinds)) if number not in why), key=lambda n: table.ids[n])
-    for name, cap in rules.caps.items():
-        if name in table.columns:
-            groups = [(kinds[number], table.columns[name][number]) for number in order]
-            over = {order[place] for place in capped(groups, cap)}
-            why |= {number: [name] for number in over}
-            order = [number for number in order if number not in over]
-    return Selection(
-        kept=tuple(table.ids[number] for number in sorted(order)),
-        dropped={table.ids[number]: tuple(names) for number, names in sorted(why.items())},
-    )
+        dropped[f"best {name}"] = _worse(_numbers(later, name), share, [own[kept[own]] for own in kinds])
+        kept &= ~dropped[f"best {name}"]
+    for name in (name for name in rules.caps if name in later):
+        dropped[name] = _over(later[name], rules.caps[name], [own[kept[own]] for own in kinds])
+        kept &= ~dropped[name]
+    return Chosen(kept, dropped)
 
 
-def _check_names(columns: Columns, rules: Rules) -> None:
+def _check_names(known: set[str], rules: SelectionRules) -> None:
     """What a default names may be missing, since no filter needs to run; what a user names may not."""
     wanted = {*rules.limits, *rules.best, *rules.caps} - {*default_limits(), *default_caps()}
-    if unknown := sorted(wanted - set(columns)):
-        raise ValueError(f"no filter has given {unknown[0]!r}; there are {', '.join(sorted(columns))}")
+    if unknown := sorted(wanted - known):
+        raise ValueError(f"no filter has given {unknown[0]!r}; there are {', '.join(sorted(known))}")
 
 
-def _worse(columns: Columns, name: str, share: float, kinds: Sequence[str], gone: Mapping[int, object]) -> list[int]:
-    """Of the rows of each kind that are left, those that are not among its best."""
-    worse = []
-    for kind in dict.fromkeys(kinds):
-        scored = [
-            (score, number)
-            for number, score in enumerate(columns[name])
-            if kinds[number] == kind and number not in gone and isinstance(score, int | float)
-        ]
-        scored.sort(reverse=True)
-        worse += [number for _, number in scored[math.ceil(share * len(scored)) :]]
+def _numbers(table: Any, name: str) -> NDArray[np.float64]:
+    if not pyarrow().types.is_floating(table[name].type):
+        raise ValueError(f"{name!r} holds names, no numbers: rows can be capped by it, as --cap {name}=1")
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def _by_kind(rows: Any) -> list[Places]:
+    """The places of the rows of each kind, in the order of ids, which has nothing to do with what rows hold."""
+    compute = import_extra("pyarrow.compute", extra="synth", needed_for="selecting")
+    places = compute.sort_indices(rows["id"]).to_numpy()
+    kinds = rows["kind"].combine_chunks().dictionary_encode().indices.to_numpy()[places]
+    return [places[kinds == kind] for kind in range(kinds.max() + 1)]
+
+
+def _worse(scores: NDArray[np.float64], share: float, kinds: list[Places]) -> Marks:
+    """Of the rows of each kind, those that are not among its best; a row without a score is neither."""
+    worse = np.zeros(len(scores), dtype=np.bool_)
+    for places in kinds:
+        scored = places[~np.isnan(scores[places])]
+        ranked = scored[np.argsort(-scores[scored], kind="stable")]
+        worse[ranked[math.ceil(share * len(ranked)) :]] = True
     return worse
 
 
-def write_selection(folder: Path, table: ScoreTable, rules: Rules, selection: Selection) -> dict[str, Any]:
-    """Records a selection in `selection.json`.
+def _over(names: Any, cap: Cap, kinds: list[Places]) -> Marks:
+    """Of the rows of each kind, those that a cap drops."""
+    over = np.zeros(len(names), dtype=np.bool_)
+    whole = names.combine_chunks()
+    for places in kinds:
+        over[places] = over_cap(whole.take(pyarrow().array(places)).cast("string"), cap)
+    return over
+
+
+def write_selection(folder: Path, rows: Any, chosen: Chosen, rules: SelectionRules) -> dict[str, Any]:
+    """Records a selection: which rows in `selection.parquet`, what it went by in `selection.json`.
 
     Returns:
-        What was written: rules, counts, and digests by which a later export knows that nothing has changed.
+        What `selection.json` holds: rules, counts, and a fingerprint by which others know that scores have changed.
     """
+    columns = {"id": rows["id"], "kept": chosen.kept}
+    columns |= {name: marks for name, marks in chosen.dropped.items() if marks.any()}
+    write_table(folder / CHOSEN_FILE, pyarrow().table(columns))
     record = {
         "rules": {
             "limits": {name: asdict(limit) for name, limit in rules.limits.items()},
             "best": dict(rules.best),
             "caps": {name: asdict(cap) for name, cap in rules.caps.items()},
         },
-        "used": [name for name in (*rules.limits, *rules.best, *rules.caps) if name in table.columns],
-        "filters": table.filters,
-        "rows": len(table.ids),
-        "kept": len(selection.kept),
-        "dropped_by": dict(Counter(name for names in selection.dropped.values() for name in names).most_common()),
-        "scores_digest": table.digest,
-        "kept_digest": _digest(selection.kept),
+        "filters": filters_of(folder),
+        "rows": len(rows),
+        "kept": int(chosen.kept.sum()),
+        "dropped_by": chosen.counts,
+        "scores": scores_fingerprint(folder),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (folder / SELECTION_FILE).write_text(text + "\n", encoding="utf-8")
+    write_whole(folder / SELECTION_FILE, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return record
 
 
-def recorded_selection(folder: Path, table: ScoreTable, kinds: Sequence[str]) -> Selection:
-    """Repeats the selection that `selection.json` records.
+def read_selection(folder: Path) -> dict[str, Any]:
+    """The record of a run's selection, as `write_selection` wrote it.
 
     Raises:
         ValueError: If there is none, or scores have changed since.
@@ -192,65 +251,74 @@ def recorded_selection(folder: Path, table: ScoreTable, kinds: Sequence[str]) ->
     path = folder / SELECTION_FILE
     if not path.is_file():
         raise ValueError(f"{folder}: holds no {SELECTION_FILE}; run: fusionvl synth select {folder}")
-    record = json.loads(path.read_text(encoding="utf-8"))
-    if record["scores_digest"] != table.digest:
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record["scores"] != scores_fingerprint(folder):
         raise ValueError(f"{path}: was made from other scores; run again: fusionvl synth select {folder}")
-    rules = Rules(
-        limits={name: Limit(**limit) for name, limit in record["rules"]["limits"].items()},
-        best=record["rules"]["best"],
-        caps={name: Cap(**cap) for name, cap in record["rules"]["caps"].items()},
+    return record
+
+
+def chosen_by_shard(folder: Path) -> Iterator[tuple[Path, Marks]]:
+    """Each finished shard of a run and, for each of its rows, whether the recorded selection keeps it.
+
+    Raises:
+        ValueError: If the run holds other rows than were chosen from.
+    """
+    chosen = read_table(folder / CHOSEN_FILE, ["id", "kept"])
+    kept, start = chosen["kept"].to_numpy(), 0
+    changed = ValueError(f"{folder}: rows have changed since they were chosen; run: fusionvl synth filter, and select")
+    for path in run_shards(folder):
+        rows = read_table(path, ["id", "status"])
+        marks = np.asarray(rows["status"].to_numpy(zero_copy_only=False) == "ok")
+        ids = rows["id"].filter(pyarrow().array(marks))
+        if not ids.equals(chosen["id"].slice(start, len(ids))):
+            raise changed
+        marks[marks] = kept[start : start + len(ids)]
+        start += len(ids)
+        yield path, marks
+    if start < len(chosen):
+        raise changed
+
+
+def asked_rules(limits: Sequence[str], best: Sequence[str], caps: Sequence[str]) -> SelectionRules:
+    """The default rules, changed as a command line asks.
+
+    Args:
+        limits: `SCORE=LEAST:MOST`; either side may be left out.
+        best: `SCORE=SHARE`.
+        caps: `NAME=CAP`: a whole number is a count, a fraction a share, and `off` lifts the cap.
+
+    Raises:
+        ValueError: If a text is not of its form, or a number is out of range.
+    """
+    asked = dict(_parsed(text, "NAME=COUNT, NAME=SHARE or NAME=off", _cap) for text in caps)
+    return SelectionRules(
+        default_limits()
+        | dict(
+            _parsed(text, "SCORE=LEAST:MOST, as judge_worst=0.5: or answer_characters=:200", _limit) for text in limits
+        ),
+        dict(_parsed(text, "SCORE=SHARE, as similarity=0.8", float) for text in best),
+        {name: cap for name, cap in (default_caps() | asked).items() if cap is not None},
     )
-    return select(table, kinds, rules)
 
 
-def parsed_limit(text: str) -> tuple[str, Limit]:
-    """Reads `SCORE=LEAST:MOST`; either side may be left out.
-
-    Raises:
-        ValueError: If the text is not of this form.
-    """
-    name, equals, bounds = text.partition("=")
-    least, colon, most = bounds.partition(":")
+def _parsed(text: str, form: str, parse: Callable[[str], Value]) -> tuple[str, Value]:
+    name, equals, value = text.partition("=")
     try:
-        limit = Limit(float(least) if least else None, float(most) if most else None)
-    except ValueError:
-        colon = ""
-    if not (name and equals and colon):
-        raise ValueError(
-            f"a limit is written SCORE=LEAST:MOST, as judge_worst=0.5: or question_characters=:200; got {text!r}"
-        )
-    return name, limit
-
-
-def parsed_best(text: str) -> tuple[str, float]:
-    """Reads `SCORE=SHARE`.
-
-    Raises:
-        ValueError: If the text is not of this form.
-    """
-    name, _, share = text.partition("=")
-    try:
-        return name, float(share)
-    except ValueError:
-        raise ValueError(f"the best are written SCORE=SHARE, as similarity=0.8; got {text!r}") from None
-
-
-def parsed_cap(text: str) -> tuple[str, Cap | None]:
-    """Reads `NAME=CAP`: a whole number is a count, a fraction a share, and `off` is no cap.
-
-    Raises:
-        ValueError: If the text is not of this form, or the number is out of range.
-    """
-    name, _, value = text.partition("=")
-    if value == "off":
-        return name, None
-    if value.isdecimal():
-        return name, Cap(count=int(value))
-    try:
-        return name, Cap(share=float(value))
+        if not name or not equals:
+            raise ValueError("it names no score")
+        return name, parse(value)
     except ValueError as error:
-        raise ValueError(f"a cap is written NAME=COUNT, NAME=SHARE or NAME=off; got {text!r} ({error})") from None
+        raise ValueError(f"{text!r} is not of the form {form} ({error})") from error
 
 
-def _digest(ids: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+def _limit(text: str) -> Limit:
+    least, colon, most = text.partition(":")
+    if not colon:
+        raise ValueError("there is no colon")
+    return Limit(float(least) if least else None, float(most) if most else None)
+
+
+def _cap(text: str) -> Cap | None:
+    if text == "off":
+        return None
+    return Cap(count=int(text)) if text.isdecimal() else Cap(share=float(text))

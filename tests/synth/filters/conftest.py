@@ -1,4 +1,4 @@
-"""Drawn rows, and run folders of them: enough of a picture and a conversation to be filtered."""
+"""Drawn rows, run folders of them, and models that answer about them: enough to be filtered."""
 
 import json
 import random
@@ -6,10 +6,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fake_client import FakeClient
 from PIL import Image, ImageDraw
 
-from fusionvl.synth.row_files import shard_path, write_rows
+from fusionvl.synth.row_files import SHARD_FOLDER, write_records
 from fusionvl.synth.rows import Row, SynthTurn, row_id
+from fusionvl.synth.shards import shard_path
 
 COLOURS = ("red", "green", "blue", "purple", "orange", "brown")
 SHAPES = ("circle", "square")
@@ -76,13 +78,23 @@ class Runs:
         """The run folder with these rows, in their order."""
         size = -(-len(rows) // shards)
         for shard in range(shards):
-            path = shard_path(self.folder, shard)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_rows(path, rows[shard * size : (shard + 1) * size])
+            part = [row.to_dict() for row in rows[shard * size : (shard + 1) * size]]
+            write_records(shard_path(self.folder / SHARD_FOLDER, shard), part)
         kinds = Counter(row.kind for row in rows)
         settings = {"source": "drawn", "split": "train", "seed": 0, "rows": kinds, "shard_size": size}
         (self.folder / "run.json").write_text(json.dumps({"settings": settings, "versions": {}}))
         return self.folder
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """Puts a client in the place of the models that filters ask, whatever their names."""
+
+    def place(client: FakeClient) -> FakeClient:
+        monkeypatch.setattr("fusionvl.synth.filters.asking.open_client", lambda settings: client)
+        return client
+
+    return place
 
 
 @pytest.fixture

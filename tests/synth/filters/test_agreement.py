@@ -2,8 +2,8 @@
 
 import pytest
 
+from fusionvl.synth.choices import as_asked, choices_of, options_in, with_options
 from fusionvl.synth.filters.agreement import agrees, is_short, says_yes
-from fusionvl.synth.filters.choices import as_asked, choices_of, options_in, with_options
 from fusionvl.synth.rows import SynthTurn
 
 CHOICE = SynthTurn("Which?\nA. a red car\nB. a car\nC. a boat", "B", ("a red car", "a car", "a boat"), "B")

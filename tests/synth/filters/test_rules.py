@@ -1,6 +1,7 @@
 """Rules: each fault is seen, and what only looks like one is not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,8 @@ OPTIONS = ("red", "blue", "green", "pink")
 
 
 def faults(*turns):
-    columns = score_rules([Row("0", "ConvShort", turns=turns)])
-    return {name.removeprefix("rule_") for name in FAULT_COLUMNS if columns[name][0]}
+    scores = score_rules(Row("0", "ConvShort", turns=turns), Path())
+    return {name.removeprefix("rule_") for name in FAULT_COLUMNS if scores[name]}
 
 
 @pytest.mark.parametrize(
@@ -94,9 +95,8 @@ def test_a_question_asked_twice_and_a_row_without_turns():
     assert faults() == {"turns"}
 
 
-def test_columns_have_a_score_for_every_row():
-    rows = [Row(str(number), "ConvShort", turns=(SynthTurn("Who?", "x" * number),)) for number in (1, 5)]
-    columns = score_rules(rows)
-    assert tuple(columns) == RULE_COLUMNS
-    assert columns["answer_characters"] == [1, 5]
-    assert score_rules([]) == {name: [] for name in RULE_COLUMNS}
+def test_the_longest_texts_are_measured():
+    row = Row("0", "ConvShort", turns=(SynthTurn("Who?", "x"), SynthTurn("Who is there?", "x" * 5)))
+    scores = score_rules(row, Path())
+    assert scores.keys() == RULE_COLUMNS.keys()
+    assert (scores["question_characters"], scores["answer_characters"]) == (13, 5)

@@ -6,71 +6,27 @@ neither models nor rows beyond a turn.
 
 import re
 
-from fusionvl.synth.filters.choices import LETTERS, choices_of, chosen
+from fusionvl.synth.choices import LETTERS, choices_of, chosen
 from fusionvl.synth.rows import SynthTurn
 
 SHORT_WORDS = 6
 """An answer of more words cannot be compared word by word."""
 
-NUMBERS = {
-    word: number
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-} | {"no": 0, "none": 0}
+_COUNTED = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+NUMBERS = {word: number for number, word in enumerate(_COUNTED)} | {"no": 0, "none": 0}
+"""Numbers in words."""
+
 _FILLERS = frozenset(
-    ["a", "an", "the", "is", "are", "it", "its", "there", "in", "on", "at", "of", "to", "and", "color", "colour"]
+    ("a", "an", "the", "is", "are", "it", "its", "there", "in", "on", "at", "of", "to", "and", "color", "colour")
 )
 # Words that leave no room: "in the top left corner" holds "the top" and is another place.
-_TELLING = frozenset(
-    [
-        "left",
-        "right",
-        "top",
-        "bottom",
-        "above",
-        "below",
-        "center",
-        "centre",
-        "middle",
-        "up",
-        "down",
-        "red",
-        "orange",
-        "yellow",
-        "green",
-        "blue",
-        "purple",
-        "pink",
-        "brown",
-        "black",
-        "white",
-        "gray",
-        "grey",
-    ]
-)
+_TELLING = frozenset((
+    "left", "right", "top", "bottom", "above", "below", "center", "centre", "middle", "up", "down",
+    "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray", "grey",
+))  # fmt: skip
 _WORD = re.compile(r"[^\W_]+(?:\.\d+)?")
 
 

@@ -1,33 +1,28 @@
-"""Asks a model questions with an expected outcome, many at a time, and counts how often it comes.
+"""Questions to a model with an expected outcome, and how often it comes: what the filters that ask a model share.
 
-The model is anything with `async complete(messages) -> str`. Knows no prompts; `closed_book.py`, `blind.py` and
-`judge.py` write them.
+Knows no prompts: `closed_book.py`, `blind.py` and `judge.py` write them.
 """
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-from fusionvl.synth.filters.columns import Score
+from fusionvl.run_folder import fingerprint
+from fusionvl.synth.filters.filter import Filter, Scores, computed_by, gpus_here
+from fusionvl.synth.recipe import identity
+from fusionvl.synth.text_client import (
+    LocalModel,
+    Message,
+    RequestError,
+    TextClient,
+    TextRequest,
+    named_model,
+    open_client,
+)
 
-Message: TypeAlias = dict[str, Any]
-"""A chat message as OpenAI-compatible endpoints take it."""
-
-
-class Model(Protocol):
-    """What answers: an endpoint, a local model, or a test."""
-
-    async def complete(self, messages: Sequence[Message]) -> str:
-        """Answers a conversation.
-
-        Raises:
-            ModelError: If there is no answer to be had.
-        """
-
-
-class ModelError(ValueError):
-    """A model gave no answer to one request; others may still be answered."""
+_MOST_TOKENS = 64  # of a reply
 
 
 @dataclass(frozen=True)
@@ -35,85 +30,70 @@ class Ask:
     """One request about one turn.
 
     Attributes:
-        row: Number of the row it belongs to.
         turn: Number of the turn.
         messages: The request.
         accepts: Whether a reply is as expected.
     """
 
-    row: int
     turn: int
-    messages: list[Message]
+    messages: tuple[Message, ...]
     accepts: Callable[[str], bool]
 
 
-@dataclass
-class Verdict:
-    """What the requests about one turn came to."""
-
-    accepted: int = 0
-    answered: int = 0
-    errors: int = 0
-
-    @property
-    def share(self) -> float | None:
-        """Of the answers, those that were as expected; None without answers."""
-        return self.accepted / self.answered if self.answered else None
-
-
-async def ask_all(model: Model, asks: Sequence[Ask], *, rows: int, parallel: int) -> list[dict[int, Verdict]]:
-    """Sends requests, a bounded number at a time.
+def asking_filter(
+    name: str, columns: Mapping[str, type], score: Callable[..., Any], model: str, wording: Any, **options: Any
+) -> Filter:
+    """A filter that asks a model.
 
     Args:
-        model: Answers them.
-        asks: The requests.
-        rows: How many rows there are.
-        parallel: Most requests in flight.
-
-    Returns:
-        For each row its turns' verdicts, by the turn's number; a turn that nothing was asked about has none.
+        name: Of the filter.
+        columns: Its scores.
+        score: Scores a row, given folder, client and the options.
+        model: What to ask, see `named_model`.
+        wording: All that the model is told besides the row.
+        options: What else its scores depend on.
 
     Raises:
-        ValueError: If every one of several requests failed: the model is out of order, not the rows.
+        ValueError: If an endpoint is given without a model's name.
     """
-    verdicts: list[dict[int, Verdict]] = [{} for _ in range(rows)]
-    free = asyncio.Semaphore(parallel)
-    last_error: list[ModelError] = []
-
-    async def send(ask: Ask) -> None:
-        verdict = verdicts[ask.row].setdefault(ask.turn, Verdict())
-        async with free:
-            try:
-                reply = await model.complete(ask.messages)
-            except ModelError as error:
-                verdict.errors += 1
-                last_error[:] = [error]
-                return
-        verdict.answered += 1
-        verdict.accepted += ask.accepts(reply)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for ask in asks:
-                group.create_task(send(ask))
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    if len(asks) > 1 and not any(verdict.answered for row in verdicts for verdict in row.values()):
-        raise ValueError(f"the model answered none of {len(asks)} requests; the last error: {last_error[0]}")
-    return verdicts
+    language_model = named_model(model, max_tokens=_MOST_TOKENS)
+    gpus = gpus_here() if isinstance(language_model, LocalModel) else []
+    if isinstance(language_model, LocalModel) and gpus:
+        language_model = replace(language_model, devices=gpus)
+    client = open_client(language_model)
+    settings = {"model": identity(language_model), "wording": fingerprint(wording), **options}
+    scored = partial(score, client=client, **options)
+    return Filter(name, columns, scored, computed_by() | settings, client.close, len(gpus))
 
 
-def summed_up(prefix: str, verdicts: dict[int, Verdict]) -> dict[str, Score]:
-    """The scores of a row: its worst and its mean turn, turns asked about, and requests that failed."""
-    shares = [share for verdict in verdicts.values() if (share := verdict.share) is not None]
+async def shares_accepted(client: TextClient, asks: Iterable[Ask]) -> list[float]:
+    """Sends the requests about a row, one after the other; many rows are asked about at once.
+
+    Returns:
+        For each turn that was asked about, the share of the replies that were as expected.
+
+    Raises:
+        RequestError: If one of them brings no text.
+        ValueError: If the model would answer no request at all.
+    """
+    accepted: dict[int, list[bool]] = defaultdict(list)
+    for ask in asks:
+        reply = await client.complete(TextRequest(ask.messages))
+        if not reply.text.strip():
+            raise RequestError(f"{reply.model}: a reply without text")
+        accepted[ask.turn].append(ask.accepts(reply.text))
+    return [sum(replies) / len(replies) for replies in accepted.values()]
+
+
+def summed_up(prefix: str, shares: list[float]) -> Scores:
+    """The scores of a row: its worst turn, its mean turn, and how many turns were asked about."""
     return {
-        f"{prefix}_worst": min(shares) if shares else None,
+        f"{prefix}_worst": min(shares, default=None),
         f"{prefix}_mean": sum(shares) / len(shares) if shares else None,
-        f"{prefix}_asked": len(verdicts),
-        f"{prefix}_errors": sum(verdict.errors for verdict in verdicts.values()),
+        f"{prefix}_asked": len(shares),
     }
 
 
-def score_names(prefix: str) -> tuple[str, ...]:
-    """The names that `summed_up` gives."""
-    return tuple(summed_up(prefix, {}))
+def score_columns(prefix: str) -> dict[str, type]:
+    """The columns that `summed_up` gives."""
+    return dict.fromkeys(summed_up(prefix, []), float)

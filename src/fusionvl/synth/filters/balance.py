@@ -1,18 +1,18 @@
-"""What a row asks and answers, as names to count: so that a selection can cap what is too frequent.
+"""What a row asks and answers, as names to count, so that a selection can cap what is too frequent.
 
 Which rows go is not decided here: it depends on what the other filters leave (`selection.py`).
 """
 
 import re
-from collections.abc import Sequence
+from pathlib import Path
 
+from fusionvl.synth.choices import LETTERS, choices_of
 from fusionvl.synth.filters.agreement import SHORT_WORDS
-from fusionvl.synth.filters.choices import LETTERS, choices_of
-from fusionvl.synth.filters.columns import Columns, as_columns
+from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, plain_filter
 from fusionvl.synth.filters.rules import answer_text
 from fusionvl.synth.rows import Row, SynthTurn
 
-BALANCE_COLUMNS = ("answers", "letters", "templates")
+BALANCE_COLUMNS = {"answers": str, "letters": str, "templates": str}
 
 SEPARATOR = "\n"
 """Between the names of a row's turns."""
@@ -20,25 +20,24 @@ SEPARATOR = "\n"
 _OPENING = 4  # words of a question that tell its form
 
 
-def score_balance(rows: Sequence[Row]) -> Columns:
-    """Names what each row's turns hold.
+def balance_filter(models: FilterModels) -> Filter:
+    """The filter `balance`."""
+    return plain_filter("balance", BALANCE_COLUMNS, score_balance)
+
+
+def score_balance(row: Row, folder: Path) -> Scores:
+    """Names what a row's turns hold.
 
     Returns:
         `answers`: the short answers; `letters`: the right letters of multiple choices, with the number of options, as
         `B of 4`; `templates`: the first words of the questions. Each is a text with a line a turn, or None if no turn
         has one.
     """
-    return as_columns(
-        BALANCE_COLUMNS,
-        (
-            {
-                "answers": _lines([_answer(turn) for turn in row.turns]),
-                "letters": _lines([_letter(turn) for turn in row.turns]),
-                "templates": _lines([_template(turn) for turn in row.turns]),
-            }
-            for row in rows
-        ),
-    )
+    return {
+        "answers": _lines([_answer(turn) for turn in row.turns]),
+        "letters": _lines([_letter(turn) for turn in row.turns]),
+        "templates": _lines([_template(turn) for turn in row.turns]),
+    }
 
 
 def _lines(names: list[str | None]) -> str | None:

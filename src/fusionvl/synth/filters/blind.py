@@ -4,64 +4,71 @@ Yes-or-no questions are left out, a coin answers half of them; options are turne
 favourite letter is no answer. Long answers cannot be guessed and are left out. Knows no backend.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+from fusionvl.synth.choices import as_asked, choices_of, with_options
 from fusionvl.synth.filters.agreement import agrees, is_short
-from fusionvl.synth.filters.asking import Ask, Model, ask_all, score_names, summed_up
-from fusionvl.synth.filters.choices import Choices, as_asked, choices_of, with_options
-from fusionvl.synth.filters.columns import Columns, as_columns
+from fusionvl.synth.filters.asking import Ask, asking_filter, score_columns, shares_accepted, summed_up
+from fusionvl.synth.filters.filter import Filter, FilterModels, Scores
 from fusionvl.synth.rows import Row, SynthTurn
+from fusionvl.synth.text_client import TextClient, message
 
-_PREFIX = "blind"
-BLIND_COLUMNS = ("blind_guessed", *score_names(_PREFIX))
+BLIND_COLUMNS = {"blind_guessed": float} | score_columns("blind")
 
-_TASKS = (
+TASKS = (
     "Answer the question about a picture that you cannot see. Guess. Give only the answer.",
     "You cannot see the picture. What is the most likely answer? Reply with the answer alone.",
     "Without looking at the picture, reply to the question in a word or a short phrase.",
 )
-MOST_VOTES = len(_TASKS)
 
 
-async def score_blind(rows: Sequence[Row], model: Model, *, votes: int = 3, parallel: int = 16) -> Columns:
+def blind_filter(models: FilterModels) -> Filter:
+    """The filter `blind`.
+
+    Raises:
+        ValueError: If no model is given, an endpoint without a model's name, or more votes than wordings.
+    """
+    if models.text is None:
+        raise ValueError("the filter 'blind' needs a text model: --text-model")
+    if not 1 <= models.votes <= len(TASKS):
+        raise ValueError(f"blind votes must be from 1 to {len(TASKS)}, got {models.votes}")
+    return asking_filter("blind", BLIND_COLUMNS, score_blind, models.text, TASKS, votes=models.votes)
+
+
+async def score_blind(row: Row, folder: Path, client: TextClient, votes: int) -> Scores:
     """Asks each turn's question without anything to look at.
 
     Args:
-        rows: Any.
-        model: A text model.
+        row: Any.
+        folder: Not looked at.
+        client: Asks a text model.
         votes: Requests for each turn, in different words.
-        parallel: Most requests in flight.
 
     Returns:
         `blind_guessed`: of the turns that were asked about, the share that every vote got right; `blind_worst`,
-        `_mean` (of the votes that were right), `_asked`, `_errors`.
+        `_mean` (of the votes that were right), `_asked`.
 
     Raises:
-        ValueError: If there are more votes than wordings, or the model answers nothing at all.
+        RequestError: If a request got no answer.
+        ValueError: If the model would answer no request at all.
     """
-    if not 1 <= votes <= MOST_VOTES:
-        raise ValueError(f"blind votes must be from 1 to {MOST_VOTES}, got {votes}")
-    asks = [ask for number, row in enumerate(rows) for ask in _asks(number, row, votes)]
-    scored = []
-    for verdicts in await ask_all(model, asks, rows=len(rows), parallel=parallel):
-        shares = [share for verdict in verdicts.values() if (share := verdict.share) is not None]
-        guessed = sum(share == 1 for share in shares) / len(shares) if shares else None
-        scored.append({"blind_guessed": guessed, **summed_up(_PREFIX, verdicts)})
-    return as_columns(BLIND_COLUMNS, scored)
+    shares = await shares_accepted(client, _asks(row, votes))
+    guessed = sum(share == 1 for share in shares) / len(shares) if shares else None
+    return {"blind_guessed": guessed, **summed_up("blind", shares)}
 
 
-def _asks(number: int, row: Row, votes: int) -> Iterator[Ask]:
+def _asks(row: Row, votes: int) -> Iterator[Ask]:
     for index, turn in enumerate(row.turns):
-        if not is_short(turn) or turn.answer.strip(" .").casefold() in ("yes", "no"):
-            continue
-        for vote in range(votes):
-            yield _ask(number, index, _turned(turn, vote), _TASKS[vote])
+        if is_short(turn) and turn.answer.strip(" .").casefold() not in ("yes", "no"):
+            for vote in range(votes):
+                yield _ask(index, _turned(turn, vote), vote)
 
 
-def _ask(row: int, index: int, turn: SynthTurn, task: str) -> Ask:
-    messages = [{"role": "system", "content": task}, {"role": "user", "content": as_asked(turn)}]
-    return Ask(row, index, messages, lambda reply: agrees(turn, reply))
+def _ask(index: int, turn: SynthTurn, vote: int) -> Ask:
+    messages = (message("system", TASKS[vote]), message("user", as_asked(turn)))
+    return Ask(index, messages, lambda reply: agrees(turn, reply))
 
 
 def _turned(turn: SynthTurn, vote: int) -> SynthTurn:
@@ -69,11 +76,7 @@ def _turned(turn: SynthTurn, vote: int) -> SynthTurn:
     choices = choices_of(turn)
     if choices is None or choices.stated is None:
         return turn
-    return _with_first(turn, choices, vote % len(choices.options))
-
-
-def _with_first(turn: SynthTurn, choices: Choices, first: int) -> SynthTurn:
+    first = vote % len(choices.options)
     options = (*choices.options[first:], *choices.options[:first])
-    right = choices.options[choices.stated or 0]
-    question = with_options(turn.question, options)
-    return replace(turn, question=question, options=options, answer=right, correct=right)
+    right = choices.options[choices.stated]
+    return replace(turn, question=with_options(turn.question, options), options=options, answer=right, correct=right)

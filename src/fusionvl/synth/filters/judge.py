@@ -1,76 +1,62 @@
 """The judge: a vision-language model that sees the image must come to the row's answers.
 
-The only filter that notices an image which does not show what its description says. Images travel inside the
-messages, as data URLs: the form of OpenAI-compatible endpoints, which `local_judge.py` takes too.
+The only filter that notices an image which does not show what its description says. Knows no backend.
 """
 
-import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
+from fusionvl.synth.choices import as_asked
 from fusionvl.synth.filters.agreement import agrees, is_short, says_yes
-from fusionvl.synth.filters.asking import Ask, Message, Model, ask_all, score_names, summed_up
-from fusionvl.synth.filters.choices import as_asked
-from fusionvl.synth.filters.columns import Columns, as_columns
+from fusionvl.synth.filters.asking import Ask, asking_filter, score_columns, shares_accepted, summed_up
+from fusionvl.synth.filters.filter import Filter, FilterModels, Scores
+from fusionvl.synth.filters.images import decoded
 from fusionvl.synth.rows import Row, SynthTurn
+from fusionvl.synth.text_client import TextClient, message
 
-JUDGE_COLUMNS = score_names("judge")
-
-_VERDICT = "Look at the image. Is the answer to the question correct? Reply with yes or no."
-_MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+JUDGE_COLUMNS = score_columns("judge")
+VERDICT = "Look at the image. Is the answer to the question correct? Reply with yes or no."
 
 
-async def score_judge(rows: Sequence[Row], folder: Path, model: Model, *, parallel: int = 8) -> Columns:
-    """Asks each turn's question about the row's image.
+def judge_filter(models: FilterModels) -> Filter:
+    """The filter `judge`.
+
+    Raises:
+        ValueError: If no model is given, or an endpoint without a model's name.
+    """
+    if models.judge is None:
+        raise ValueError("the filter 'judge' needs a model that sees: --judge")
+    model = str(resources.files("fusionvl") / "assets" / "nano") if models.judge == "nano" else models.judge
+    return asking_filter("judge", JUDGE_COLUMNS, score_judge, model, VERDICT)
+
+
+async def score_judge(row: Row, folder: Path, client: TextClient) -> Scores:
+    """Asks each turn's question with the row's image.
 
     Args:
-        rows: Those without an image, or with one that is no readable file, get no score; image checks see to them.
+        row: One without an image that decodes is not asked about; image checks see to those.
         folder: The run's, which image paths are relative to.
-        model: A model that sees.
-        parallel: Most requests in flight.
+        client: Asks a model that sees.
 
     Returns:
-        `judge_worst`: 0 if the model comes to another answer in any turn, else 1; `_mean`, `_asked`, `_errors`.
+        `judge_worst`: 0 if the model comes to another answer in any turn, else 1; `_mean`, `_asked`.
 
     Raises:
-        ValueError: If the model answers nothing at all.
+        RequestError: If a request got no answer.
+        ValueError: If the model would answer no request at all, or an image is of a kind that none takes.
     """
-    asks = [ask for number, row in enumerate(rows) for ask in _asks(number, row, folder)]
-    verdicts = await ask_all(model, asks, rows=len(rows), parallel=parallel)
-    return as_columns(JUDGE_COLUMNS, (summed_up("judge", verdict) for verdict in verdicts))
+    asks = [] if decoded(row, folder) is None else _asks(row, folder / str(row.image))
+    return summed_up("judge", await shares_accepted(client, asks))
 
 
-def _asks(number: int, row: Row, folder: Path) -> Iterator[Ask]:
-    if row.image is None or not (folder / row.image).is_file():
-        return
-    image = data_url(folder / row.image)
+def _asks(row: Row, image: Path) -> Iterator[Ask]:
     for index, turn in enumerate(row.turns):
-        yield _ask(number, index, turn, image)
+        yield _ask(index, turn, image)
 
 
-def _ask(number: int, index: int, turn: SynthTurn, image: str) -> Ask:
+def _ask(index: int, turn: SynthTurn, image: Path) -> Ask:
     if is_short(turn):
-        return Ask(number, index, seen(image, as_asked(turn)), lambda reply: agrees(turn, reply))
-    return Ask(number, index, seen(image, f"Question: {turn.question}\nAnswer: {turn.answer}\n{_VERDICT}"), says_yes)
-
-
-def seen(image: str, text: str) -> list[Message]:
-    """A request about an image, given as data URL."""
-    return [
-        {
-            "role": "user",
-            "content": [{"type": "image_url", "image_url": {"url": image}}, {"type": "text", "text": text}],
-        }
-    ]
-
-
-def data_url(path: Path) -> str:
-    """The contents of an image file as text.
-
-    Raises:
-        ValueError: If the file's ending names no known kind of image.
-    """
-    media_type = _MEDIA_TYPES.get(path.suffix.lower())
-    if media_type is None:
-        raise ValueError(f"{path}: an image for the judge ends in {', '.join(_MEDIA_TYPES)}")
-    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+        return Ask(index, (message("user", as_asked(turn), [image]),), lambda reply: agrees(turn, reply))
+    text = f"Question: {turn.question}\nAnswer: {turn.answer}\n{VERDICT}"
+    return Ask(index, (message("user", text, [image]),), says_yes)

@@ -5,24 +5,31 @@ models that come inside its package: no network. It knows Latin and Chinese lett
 gets no score. Knows no thresholds.
 """
 
+import asyncio
 import itertools
 import re
+import threading
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from fusionvl.data.extras import import_extra
-from fusionvl.synth.filters.choices import choices_of
-from fusionvl.synth.filters.columns import Columns, Score, as_columns
+from fusionvl.synth.choices import choices_of
+from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, computed_by
+from fusionvl.synth.filters.images import decoded
 from fusionvl.synth.rows import Row, SynthTurn
 
-OCR_COLUMNS = ("ocr_worst", "ocr_texts", "ocr_reason")
+OCR_COLUMNS = {"ocr_worst": float, "ocr_texts": float, "ocr_reason": str}
 TEXT_KINDS = ("SynthText", "TextQA")
 """The kinds whose pictures are read."""
 
-Reader = Callable[[Path], list[str] | None]
-"""From an image file to its lines of text, from top to bottom; None if it is no readable image."""
+Reader = Callable[[Image.Image], list[str]]
+"""From an image to its lines of text, from top to bottom."""
 
 _QUOTED = re.compile(r'["“]([^"“”]+)["”]')
 # In an answer only what is said to be written: '"BROT" is German for "bread"' quotes a word the picture lacks.
@@ -35,12 +42,22 @@ _READING = re.compile(r"^(?:what (?:does .+ say|is written)|read the text|which 
 _READABLE = ("LATIN", "CJK", "FULLWIDTH")
 
 
-def score_ocr(rows: Sequence[Row], folder: Path, read: Reader) -> Columns:
-    """Compares what each row says is written with what is read.
+def ocr_filter(models: FilterModels) -> Filter:
+    """The filter `ocr`.
+
+    Raises:
+        ModuleNotFoundError: If RapidOCR or its runtime is not installed; with the command that installs them.
+    """
+    settings = computed_by("onnxruntime", "pillow", "rapidocr")
+    return Filter("ocr", OCR_COLUMNS, partial(score_ocr, read=rapid_reader()), settings)
+
+
+async def score_ocr(row: Row, folder: Path, read: Reader) -> Scores:
+    """Compares what a row says is written with what is read.
 
     Args:
-        rows: Any; those of other kinds, those that state no text, or text in letters the reader does not know, and
-            those without a readable image get no score (image checks see to the last).
+        row: One of another kind, one that states no text, or text in letters the reader does not know, or without an
+            image that decodes gets no score (image checks see to the last).
         folder: The run's, which image paths are relative to.
         read: See `rapid_reader`.
 
@@ -48,19 +65,14 @@ def score_ocr(rows: Sequence[Row], folder: Path, read: Reader) -> Columns:
         `ocr_worst`: of the stated texts, the least similarity to what is read, 0 to 1; `ocr_texts`: how many are
         stated; `ocr_reason`: the text that is least like anything read, and all that was read, unless all is found.
     """
-    return as_columns(OCR_COLUMNS, (_scores(row, folder, read) for row in rows))
-
-
-def _scores(row: Row, folder: Path, read: Reader) -> dict[str, Score]:
     stated = stated_texts(row) if row.kind in TEXT_KINDS else []
-    scores: dict[str, Score] = {"ocr_worst": None, "ocr_texts": len(stated), "ocr_reason": None}
-    if not stated or row.image is None:
-        return scores
+    scores: Scores = {"ocr_worst": None, "ocr_texts": len(stated), "ocr_reason": None}
     if not all(map(_is_readable, stated)):
         return scores | {"ocr_reason": "states letters that the reader does not know"}
-    lines = read(folder / row.image)
-    if lines is None:
+    image = decoded(row, folder) if stated else None
+    if image is None:
         return scores
+    lines = await asyncio.to_thread(read, image)
     found = {text: similarity_to_lines(text, lines) for text in stated}
     worst = min(found, key=lambda text: found[text])
     reason = None if found[worst] == 1 else f'states "{worst}", read "{" / ".join(lines)}"'
@@ -132,16 +144,11 @@ def rapid_reader() -> Reader:
     rapidocr = import_extra("rapidocr", extra="ocr", needed_for="Reading text in pictures")
     threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
     engine: Any = rapidocr.RapidOCR(params={"Global.log_level": "error", **threads})
-    return lambda path: _read(engine, path)
+    is_free = threading.Lock()
 
+    def read(image: Image.Image) -> list[str]:
+        pixels = np.ascontiguousarray(np.asarray(image)[..., ::-1])  # RapidOCR takes arrays as OpenCV orders colours
+        with is_free:
+            return list(engine(pixels).txts or ())
 
-def _read(engine: Any, path: Path) -> list[str] | None:
-    import numpy as np
-
-    from fusionvl.synth.filters.image_checks import decoded
-
-    image = decoded(path)
-    if image is None:
-        return None
-    pixels = np.ascontiguousarray(np.asarray(image)[..., ::-1])  # RapidOCR takes arrays as OpenCV orders colours
-    return list(engine(pixels).txts or ())
+    return read

@@ -4,11 +4,12 @@ Each column `rule_NAME` holds how many turns of a row break the rule. English ru
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 
+from fusionvl.synth.choices import choices_of
 from fusionvl.synth.filters.agreement import NUMBERS, agrees
-from fusionvl.synth.filters.choices import choices_of
-from fusionvl.synth.filters.columns import Columns, as_columns
+from fusionvl.synth.filters.filter import Scores
 from fusionvl.synth.rows import Row, SynthTurn
 
 _LEAK = re.compile(
@@ -40,20 +41,14 @@ _FRACTION = re.compile(r"\d+[.,]\d+|\b(?:half|several|many|some|a few|about|arou
 _A_PHRASE = 4  # words; a longer answer is a sentence
 
 
-def score_rules(rows: Sequence[Row]) -> Columns:
-    """Counts the turns of each row that break each rule, and measures the longest texts.
+def score_rules(row: Row, folder: Path) -> Scores:
+    """Counts the turns of a row that break each rule, and measures the longest texts.
 
     Returns:
         `rule_*` as named in `RULES`; `rule_repeated` for a question asked again within its row; `question_characters`
         and `answer_characters` of the longest.
     """
-    return as_columns(RULE_COLUMNS, map(_scores, rows))
-
-
-def _scores(row: Row) -> dict[str, float | int | str | None]:
-    scores: dict[str, float | int | str | None] = {
-        f"rule_{name}": sum(map(breaks, row.turns)) for name, breaks in RULES.items()
-    }
+    scores: Scores = {f"rule_{name}": sum(map(breaks, row.turns)) for name, breaks in RULES.items()}
     scores["rule_turns"] = int(not row.turns)
     scores["rule_repeated"] = len(row.turns) - len({turn.question.strip().casefold() for turn in row.turns})
     scores["question_characters"] = max((len(turn.question) for turn in row.turns), default=0)
@@ -138,5 +133,5 @@ RULES: dict[str, Callable[[SynthTurn], bool]] = {
 FAULT_COLUMNS = (*(f"rule_{name}" for name in RULES), "rule_turns", "rule_repeated")
 """The columns that are 0 for a row without fault."""
 
-RULE_COLUMNS = (*FAULT_COLUMNS, "question_characters", "answer_characters")
+RULE_COLUMNS = dict.fromkeys((*FAULT_COLUMNS, "question_characters", "answer_characters"), float)
 """All columns of this filter."""

@@ -1,5 +1,1 @@
-"""Procedural scenes: pictures drawn from a graph, with questions and answers that are exact by construction."""
-
-from fusionvl.synth.scenes.sample import SceneSample, scene_sample
-
-__all__ = ["SceneSample", "scene_sample"]
+"""What kinds draw with: the graph of a scene, its parts, its pictures, and English for it. Knows no kinds."""

@@ -1,31 +1,23 @@
-"""Scenes composed for a purpose: a few different things, groups to count, rows and columns, patterns, signs.
+"""Scenes composed for a purpose: a few different things, groups to count, rows and columns, patterns.
 
 Knows which scenes suit which questions, and asks none.
 """
 
-from fusionvl.synth.scenes.combinations import Split, words_of
+from collections.abc import Sequence
+
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.lexicon import WORDS, made_up_name
-from fusionvl.synth.scenes.placement import lattice, scattered
-from fusionvl.synth.scenes.sampling import (
-    TEXTURES,
-    Pair,
-    different_pairs,
-    draw_background,
-    make_thing,
-    visible_pairs,
-)
+from fusionvl.synth.scenes.placement import Place, lattice, scattered
 from fusionvl.synth.scenes.scene_graph import WHOLE, Scene, Thing
-from fusionvl.synth.scenes.signs import sign_scene
+from fusionvl.synth.scenes.things import TEXTURES, Pair, Split, draw_background, make_thing, visible_pairs
 
 MAX_COUNT = 10
-_SOLID = ("circle", "square", "heart")  # their overlap is about that of the squares they are drawn in
+SOLID = ("circle", "square", "heart")  # their overlap is about that of the squares they are drawn in
 
 
 def a_few_things(draws: Draws, split: Split) -> Scene:
     """Three to six things of different pairs, anywhere; some have a texture."""
     background = draw_background(draws)
-    pairs = different_pairs(draws, visible_pairs(split, background), draws.integer(3, 6))
+    pairs = _different(draws, visible_pairs(split, background))
     sizes = [draws.one_of(("small", "large")) for _ in pairs]
     diameters = [draws.between(0.15, 0.17) if size == "small" else draws.between(0.24, 0.28) for size in sizes]
     textured = draws.chance(0.35)
@@ -54,53 +46,41 @@ def groups(draws: Draws, split: Split, wanted: int) -> tuple[Scene, Pair]:
     wearers = draws.shuffled([pair] * wanted + rest[: max(few, 13 - wanted)])
     widest = 0.2 if len(wearers) <= 6 else 0.17 if len(wearers) <= 9 else 0.15
     diameters = [draws.between(0.14, widest) for _ in wearers]
-    places = scattered(draws, WHOLE, diameters)
-    things = [
-        make_thing(draws, wearer, place, diameter)
-        for wearer, place, diameter in zip(wearers, places, diameters, strict=True)
-    ]
-    return Scene(background, tuple(things)), pair
+    return Scene(background, _made(draws, wearers, scattered(draws, WHOLE, diameters), diameters)), pair
 
 
 def in_rows(draws: Draws, split: Split) -> Scene:
     """Three to six different things, each in a cell of its own of three rows and columns."""
     background = draw_background(draws)
     cells = [place for row in lattice(draws, WHOLE, 3, 3) for place in row]
-    pairs = different_pairs(draws, visible_pairs(split, background), draws.integer(3, 6))
-    places = draws.some_of(cells, len(pairs))
-    things = [
-        make_thing(draws, pair, place, draws.between(0.22, 0.27)) for pair, place in zip(pairs, places, strict=True)
-    ]
-    return Scene(background, tuple(things))
+    pairs = _different(draws, visible_pairs(split, background))
+    return Scene(background, in_cells(draws, pairs, draws.some_of(cells, len(pairs)), 0.22, 0.27))
 
 
 def overlapping(draws: Draws, split: Split) -> Scene:
     """Two large things, the second before the first and hiding less than a third of it, and one or two apart."""
     background = draw_background(draws)
     choice = visible_pairs(split, background)
-    solid = [pair for pair in choice if pair[0] in _SOLID]
-    possible = [(one, two) for one in solid for two in solid if one[0] != two[0] and one[1] != two[1]]
-    behind, before = draws.one_of(possible)
+    solid = [pair for pair in choice if pair[0] in SOLID]
+    behind, before = draws.one_of([(x, y) for x in solid for y in solid if x[0] != y[0] and x[1] != y[1]])
     side = draws.between(0.26, 0.3)
     (x, y), *others = scattered(draws, WHOLE, [2 * side, *[0.17] * draws.integer(1, 2)])
     dx, dy = draws.one_of((-1, 1)) * draws.between(0.28, 0.31) * side, draws.between(-0.1, 0.1) * side
-    things = [
-        make_thing(draws, behind, (x - dx, y - dy), side),
-        make_thing(draws, before, (x + dx, y + dy), side),
-    ]
-    rest = [pair for pair in choice if pair[0] not in (behind[0], before[0])]
-    pairs = different_pairs(draws, rest, len(others), distinct="shape")
-    things += [make_thing(draws, pair, place, 0.17) for pair, place in zip(pairs, others, strict=True)]
-    return Scene(background, tuple(things))
+    pair_of_things = _made(draws, [behind, before], [(x - dx, y - dy), (x + dx, y + dy)], [side, side])
+    by_shape: dict[str, Pair] = {}
+    for pair in draws.shuffled([pair for pair in choice if pair[0] not in (behind[0], before[0])]):
+        by_shape.setdefault(pair[0], pair)
+    rest = list(by_shape.values())[: len(others)]
+    return Scene(background, pair_of_things + _made(draws, rest, others, [0.17] * len(others)))
 
 
 def full_rows(draws: Draws, split: Split) -> tuple[Scene, list[list[Thing]]]:
     """Different things in every cell of two rows and three columns; the scene, and the things by row."""
     background = draw_background(draws)
     cells = lattice(draws, WHOLE, 3, 2)
-    wearers = iter(different_pairs(draws, visible_pairs(split, background), 6))
-    rows = [[make_thing(draws, next(wearers), place, draws.between(0.22, 0.27)) for place in row] for row in cells]
-    return Scene(background, tuple(thing for row in rows for thing in row)), rows
+    pairs = draws.some_of(visible_pairs(split, background), 6)
+    things = in_cells(draws, pairs, [place for row in cells for place in row], 0.22, 0.27)
+    return Scene(background, things), [list(things[:3]), list(things[3:])]
 
 
 def with_an_odd_one(draws: Draws, split: Split) -> Scene:
@@ -111,46 +91,42 @@ def with_an_odd_one(draws: Draws, split: Split) -> Scene:
     pair, kin = draws.one_of(possible)
     wearers = draws.shuffled([pair] * draws.integer(4, 8) + [draws.one_of(kin)])
     diameters = [0.17] * len(wearers)
-    places = scattered(draws, WHOLE, diameters)
-    things = [make_thing(draws, wearer, place, 0.17) for wearer, place in zip(wearers, places, strict=True)]
-    return Scene(background, tuple(things))
+    return Scene(background, _made(draws, wearers, scattered(draws, WHOLE, diameters), diameters))
+
+
+def repeating(draws: Draws, split: Split) -> tuple[Scene, int]:
+    """A row of four to six things in which two or three repeat; the scene, and after how many it repeats.
+
+    The last round may be cut short, so that what comes next is not always the first.
+    """
+    background = draw_background(draws)
+    period = draws.integer(2, 3)
+    unit = draws.some_of(visible_pairs(split, background), period)
+    count = draws.integer(2 * period, 6)
+    (row,) = lattice(draws, WHOLE, count, 1)
+    wearers = [unit[index % period] for index in range(count)]
+    return Scene(background, _made(draws, wearers, row, [min(0.2, 0.72 / count)] * count)), period
+
+
+def in_cells(
+    draws: Draws, pairs: Sequence[Pair], cells: Sequence[Place], least: float, most: float
+) -> tuple[Thing, ...]:
+    """Things of these pairs, each in its cell and of a size of its own."""
+    return tuple(
+        make_thing(draws, pair, place, draws.between(least, most)) for pair, place in zip(pairs, cells, strict=True)
+    )
+
+
+def _different(draws: Draws, choice: Sequence[Pair]) -> list[Pair]:
+    return draws.some_of(choice, draws.integer(3, 6))
 
 
 def _differ_in_one(pair: Pair, other: Pair) -> bool:
     return (pair[0] == other[0]) != (pair[1] == other[1])
 
 
-def repeating(draws: Draws, split: Split) -> tuple[Scene, int]:
-    """A row of six things in which two or three repeat; the scene, and after how many it repeats.
-
-    The last round may be cut short, so that what comes next is not always the first.
-    """
-    background = draw_background(draws)
-    period = draws.integer(2, 3)
-    unit = different_pairs(draws, visible_pairs(split, background), period)
-    count = draws.integer(2 * period, 6)
-    (row,) = lattice(draws, WHOLE, count, 1)
-    side = min(0.2, 0.72 / count)
-    things = [make_thing(draws, unit[index % period], place, side) for index, place in enumerate(row)]
-    return Scene(background, tuple(things)), period
-
-
-def a_few_signs(draws: Draws, split: Split, most: int = 3) -> tuple[Scene, list[str]]:
-    """One to three signs, each with a word, a made-up name, a number or two lines; and texts like theirs."""
-    background = draw_background(draws)
-    texts = [_text(draws, split) for _ in range(draws.integer(1, most))]
-    alike = [" ".join(_text(draws, split)) for _ in range(8)]
-    scene = sign_scene(draws, background, texts)
-    return scene, sorted(set(alike) - {" ".join(text) for text in texts})
-
-
-def _text(draws: Draws, split: Split) -> list[str]:
-    words = words_of(split, WORDS)
-    form = draws.integer(0, 4)
-    if form == 0:
-        return [made_up_name(draws, split)]
-    if form == 1:
-        return [draws.one_of(words), str(draws.integer(1, 999))]
-    if form == 2:
-        return [f"{draws.one_of(words)} {draws.integer(1, 99)}"]
-    return draws.some_of(words, 1 if form == 3 else 2)
+def _made(
+    draws: Draws, pairs: Sequence[Pair], places: Sequence[Place], diameters: Sequence[float]
+) -> tuple[Thing, ...]:
+    made = zip(pairs, places, diameters, strict=True)
+    return tuple(make_thing(draws, pair, place, diameter) for pair, place, diameter in made)

@@ -6,10 +6,20 @@ Knows the graph and English; asks nothing.
 from collections import Counter
 
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.questions.text import said, sign_names
-from fusionvl.synth.scenes.scene_graph import Background, Landscape, Scene, Sign, Thing
-from fusionvl.synth.scenes.scenery import SETTINGS
-from fusionvl.synth.scenes.wording import NUMBERS, a, counted, listing, noun_phrase, place_phrase, sentence
+from fusionvl.synth.scenes.landscapes import SETTINGS, TIMES
+from fusionvl.synth.scenes.scene_graph import Background, Landscape, Scene, Thing
+from fusionvl.synth.scenes.wording import (
+    NUMBERS,
+    a,
+    are,
+    counted,
+    listing,
+    noun_phrase,
+    part_of,
+    plural,
+    sentence,
+    sign_names,
+)
 
 REQUESTS = (
     "Describe the image.",
@@ -19,26 +29,34 @@ REQUESTS = (
     "Give a description of the picture.",
 )
 
-_TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
 _SKIES = {
     "clear": "The sky is clear",
     "cloudy": "There are {clouds} in the sky",
     "rainy": "It is raining from {clouds}",
     "snowy": "It is snowing from {clouds}",
 }
+_LIGHTS = {"day": " and the sun is shining", "sunset": " and the sun is orange", "night": " and the moon is out"}
 
 
 def describe(scene: Scene, draws: Draws) -> str:
     """A paragraph about a scene."""
     if isinstance(scene.background, Landscape):
-        parts = [_landscape(scene.background), _groups(scene.things)]
-    else:
-        parts = [_overview(scene, draws), *_signs(scene)]
-    return " ".join(part for part in parts if part)
+        return f"{_landscape(scene.background)} {_groups(scene.things)}"
+    behind = _backdrop(scene.background)
+    return _signs(scene, behind) if scene.signs else _things(scene, behind, draws)
 
 
-def backdrop(background: Background) -> str:
-    """`a plain white background`, `a background fading from ... to ...`."""
+def inventory(scene: Scene, side: str) -> str:
+    """What one of two images shows, as a sentence."""
+    if not scene.things:
+        return f"The {side} image shows no shapes."
+    phrases = [a(noun_phrase(thing)) for thing in sorted(scene.things, key=lambda thing: (thing.y, thing.x))]
+    total = f"{len(phrases)} {plural('shape') if len(phrases) > 1 else 'shape'}"
+    return sentence(f"the {side} image shows {total}: {listing(phrases)}")
+
+
+def _backdrop(background: Background) -> str:
+    """`a plain white background`, `a background that fades from ... to ...`."""
     if background.style == "plain":
         return f"a plain {background.names[0]} background"
     first, second = background.names
@@ -47,15 +65,12 @@ def backdrop(background: Background) -> str:
     return f"a checkered background in {first} and {second}"
 
 
-def _overview(scene: Scene, draws: Draws) -> str:
-    if not isinstance(scene.background, Background):
-        return ""
-    behind = backdrop(scene.background)
+def _things(scene: Scene, behind: str, draws: Draws) -> str:
     if not scene.things:
-        return "" if scene.signs else sentence(f"the image shows nothing but {behind}")
+        return sentence(f"the image shows nothing but {behind}")
     counts = Counter(noun_phrase(thing) for thing in scene.things)
     if max(counts.values()) > 1 or len(scene.things) > 6:
-        return sentence(f"on {behind} there {_are(scene.things)} {_counted(counts)}")
+        return sentence(f"on {behind} there {_all_counted(counts)}")
     return _one_by_one(scene, behind, draws)
 
 
@@ -63,15 +78,15 @@ def _one_by_one(scene: Scene, behind: str, draws: Draws) -> str:
     sizes = {thing.size for thing in scene.things}
     attributes = ("size", "texture", "colour") if len(sizes) > 1 else ("texture", "colour")
     things = sorted(scene.things, key=lambda thing: (round(thing.y * 3), thing.x))
-    named = [(a(noun_phrase(thing, attributes)), place_phrase(thing, scene.frame)) for thing in things]
+    named = [(a(noun_phrase(thing, attributes)), part_of(thing)) for thing in things]
     noun = "shape" if len(things) == 1 else "shapes"
-    opening = f"the image shows {NUMBERS[len(things)]} {noun} on {behind}"
-    overlap = _overlaps(scene)
-    if all(place is not None for _, place in named) and not overlap:
+    opening = sentence(f"the image shows {NUMBERS[len(things)]} {noun} on {behind}")
+    overlaps = _overlaps(scene)
+    if all(place is not None for _, place in named) and not overlaps:
         placed = [f"{what} {place}" for what, place in named]
-        return f"{sentence(opening)} {sentence(f'there is {listing(placed)}')}"
+        return f"{opening} {sentence(f'there is {listing(placed)}')}"
     verb = draws.one_of(("They are", "These are")) if len(things) > 1 else "It is"
-    return " ".join([sentence(opening), f"{verb} {listing([what for what, _ in named])}.", *overlap])
+    return " ".join([opening, f"{verb} {listing([what for what, _ in named])}.", *overlaps])
 
 
 def _overlaps(scene: Scene) -> list[str]:
@@ -84,41 +99,26 @@ def _overlaps(scene: Scene) -> list[str]:
     ]
 
 
-def _counted(counts: Counter[str]) -> str:
-    return listing([counted(count, what) for what, count in counts.items()])
-
-
-def _are(things: tuple[Thing, ...]) -> str:
-    first = noun_phrase(things[0])
-    return "is" if sum(noun_phrase(thing) == first for thing in things) == 1 else "are"
+def _all_counted(counts: Counter[str]) -> str:
+    """`is one red star and two blue rings`: the verb is that of what comes first."""
+    return f"{are(next(iter(counts.values())))} {listing([counted(count, what) for what, count in counts.items()])}"
 
 
 def _landscape(land: Landscape) -> str:
-    where = f"the scene is set {SETTINGS[land.setting].phrase} {_TIMES[land.time]}"
+    where = sentence(f"the scene is set {SETTINGS[land.setting].phrase} {TIMES[land.time]}")
     sky = _SKIES[land.weather].format(clouds=counted(len(land.clouds), "cloud"))
-    light = ""
-    if land.light is not None:
-        light = {"day": " and the sun is shining", "sunset": " and the sun is low", "night": " and the moon is out"}[
-            land.time
-        ]
-    return f"{sentence(where)} {sky}{light}."
+    return f"{where} {sky}{_LIGHTS[land.time] if land.light else ''}."
 
 
 def _groups(things: tuple[Thing, ...]) -> str:
-    if not things:
-        return ""
     counts = Counter(thing.shape if thing.shape == "tree" else noun_phrase(thing) for thing in things)
-    verb = "is" if next(iter(counts.values())) == 1 else "are"
-    return f"There {verb} {_counted(counts)}."
+    return f"There {_all_counted(counts)}."
 
 
-def _signs(scene: Scene) -> list[str]:
-    if not isinstance(scene.background, Background) or not scene.signs:
-        return []
+def _signs(scene: Scene, behind: str) -> str:
     count = counted(len(scene.signs), "sign").replace("one", "a")
-    opening = sentence(f"the image shows {count} on {backdrop(scene.background)}")
-    return [opening, *(_sign(name, sign) for name, sign in zip(sign_names(scene), scene.signs, strict=True))]
-
-
-def _sign(name: str, sign: Sign) -> str:
-    return f'{name.capitalize()} is {sign.board} and says "{said(sign)}" in {sign.ink} letters.'
+    named = zip(sign_names(scene), scene.signs, strict=True)
+    told = [
+        f'{name.capitalize()} is {sign.board} and says "{sign.text}" in {sign.ink} letters.' for name, sign in named
+    ]
+    return " ".join([sentence(f"the image shows {count} on {behind}"), *told])

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageDraw
 
-from fusionvl.synth.scenes.drawing_landscape import draw_landscape
 from fusionvl.synth.scenes.fonts import LINE_HEIGHT, fitting_size, font
+from fusionvl.synth.scenes.landscape_drawing import draw_landscape
 from fusionvl.synth.scenes.palette import BACKDROPS, COLOURS, Rgb, is_dark, mixed
 from fusionvl.synth.scenes.scene_graph import Background, Box, Landscape, Picture, Scene, Sign, Thing
-from fusionvl.synth.scenes.shapes import OUTLINES, Part
+from fusionvl.synth.scenes.shapes import OUTLINES, Area
 
 MIN_SIZE, MAX_SIZE = 64, 1024
 
@@ -102,20 +102,15 @@ def _inner(mask: Image.Image) -> Image.Image:
 def _masks(shape: str, diameter: int, angle: int) -> tuple[tuple[Rgb | None, Image.Image], ...]:
     """What to paint one after the other: a fixed colour, or the thing's own, and where."""
     painted: list[tuple[Rgb | None, Image.Image]] = []
-    for part in OUTLINES[shape]:
-        if part.cut:
-            colour, mask = painted.pop()
-            ImageDraw.Draw(mask).polygon(_corners(part, diameter * _FINER), fill=0)
-            painted.append((colour, mask))
-        else:
-            mask = Image.new("L", (diameter * _FINER, diameter * _FINER))
-            ImageDraw.Draw(mask).polygon(_corners(part, diameter * _FINER), fill=255)
-            painted.append((part.colour, mask))
+    for area in OUTLINES[shape]:
+        if not area.cut:
+            painted.append((area.colour, Image.new("L", (diameter * _FINER, diameter * _FINER))))
+        ImageDraw.Draw(painted[-1][1]).polygon(_corners(area, diameter * _FINER), fill=0 if area.cut else 255)
     return tuple((colour, (mask.rotate(angle) if angle else mask).reduce(_FINER)) for colour, mask in painted)
 
 
-def _corners(part: Part, side: int) -> list[tuple[float, float]]:
-    return [((x + 0.5) * side, (y + 0.5) * side) for x, y in part.points]
+def _corners(area: Area, side: int) -> list[tuple[float, float]]:
+    return [((x + 0.5) * side, (y + 0.5) * side) for x, y in area.points]
 
 
 @functools.lru_cache(256)

@@ -5,7 +5,7 @@ Built on the one method of Python's generator whose sequence is promised to stay
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -43,6 +43,10 @@ class Draws:
             raise ValueError("nothing to choose from")
         return values[self.integer(0, len(values) - 1)]
 
+    def phrase(self, forms: Sequence[str], **words: object) -> str:
+        """One of several ways to say the same, filled with words."""
+        return self.one_of(forms).format(**words)
+
     def some_of(self, values: Sequence[Value], count: int) -> list[Value]:
         """So many different ones of the values, in random order.
 
@@ -52,6 +56,14 @@ class Draws:
         if count > len(values):
             raise ValueError(f"asked for {count} of {len(values)} values")
         return self.shuffled(values)[:count]
+
+    def others(self, values: Iterable[Value], right: Value) -> tuple[Value, ...]:
+        """Three different ones of the values, none of them this one: wrong answers.
+
+        Raises:
+            ValueError: If there are fewer.
+        """
+        return tuple(self.some_of([value for value in values if value != right], 3))
 
     def shuffled(self, values: Sequence[Value]) -> list[Value]:
         """All values in random order."""

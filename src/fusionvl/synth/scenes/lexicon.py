@@ -3,8 +3,8 @@
 Knows words only.
 """
 
-from fusionvl.synth.scenes.combinations import Split, words_of
 from fusionvl.synth.scenes.draws import Draws
+from fusionvl.synth.scenes.things import Split, words_of
 
 LANGUAGES = ("English", "German", "French", "Spanish", "Italian", "Polish", "Greek", "Russian")
 
@@ -35,6 +35,12 @@ AIRPORT FLUGHAFEN AÉROPORT AEROPUERTO AEROPORTO LOTNISKO ΑΕΡΟΔΡΟΜΙΟ �
 
 NOTIONS: tuple[tuple[str, ...], ...] = tuple(tuple(line.split()) for line in _NOTIONS.split("\n") if line)
 """One row a notion, one word a language, in the order of `LANGUAGES`."""
+
+SHARED = (
+    "PAIN", "PAN", "PANE", "LATTE", "MOST", "STRAND", "SORTIE", "ENTRÉE", "POMMES", "GARE", "PLAGE", "PLAYA", "PONTE",
+    "JARDIN", "MERCATO", "STATION", "MARKET", "BRIDGE", "WATER",
+)  # fmt: skip
+"""Words that another of the languages has as well, with another meaning or the same: they do not tell theirs."""
 
 WORDS = (
     "BOOKS", "MUSIC", "SALE", "STOP", "PARK", "TAXI", "HOTEL", "PIZZA", "FLOWERS", "SHOES", "CINEMA", "TICKETS",
@@ -76,6 +82,6 @@ def notions_of(split: Split) -> list[tuple[str, ...]]:
     return [notion for notion in NOTIONS if notion[0] in words]
 
 
-def only_in_one_language(notion: tuple[str, ...], word: str) -> bool:
-    """Whether no other language of the list writes the notion so."""
-    return notion.count(word) == 1
+def tells_its_language(notion: tuple[str, ...], language: int) -> bool:
+    """Whether the word of a language, by its number, is a word of that language alone."""
+    return notion.count(notion[language]) == 1 and notion[language] not in SHARED

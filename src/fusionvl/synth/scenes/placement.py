@@ -6,7 +6,7 @@ Knows boxes and centres only.
 from collections.abc import Sequence
 
 from fusionvl.synth.scenes.draws import Draws
-from fusionvl.synth.scenes.scene_graph import Box
+from fusionvl.synth.scenes.scene_graph import Box, Thing
 
 Place = tuple[float, float]
 
@@ -61,10 +61,10 @@ def lattice(draws: Draws, frame: Box, columns: int, rows: int) -> list[list[Plac
     return [[(x + draws.between(-0.01, 0.01), y + draws.between(-0.01, 0.01)) for x in xs] for y in ys]
 
 
-def direction(place: Place, other: Place) -> str | None:
-    """Where a place is seen from another: `left`, `above right`, ...; None where it is not beyond doubt."""
-    horizontal = _side(place[0] - other[0], "left", "right")
-    vertical = _side(place[1] - other[1], "above", "below")
+def direction(thing: Thing, other: Thing) -> str | None:
+    """Where a thing is seen from another: `left`, `above right`, ...; None where it is not beyond doubt."""
+    horizontal = _side(thing.x - other.x, "left", "right")
+    vertical = _side(thing.y - other.y, "above", "below")
     if horizontal is None or vertical is None:
         return None
     return f"{vertical} {horizontal}".strip() or None
@@ -76,20 +76,3 @@ def _side(difference: float, less: str, more: str) -> str | None:
     if abs(difference) < APART:
         return None
     return less if difference < 0 else more
-
-
-def region(place: Place, frame: Box) -> str | None:
-    """The ninth of a frame in which a place lies: `top left`, `center`, ...; None close to a border between two."""
-    column = _third((place[0] - frame.left) / frame.width, "left", "right")
-    row = _third((place[1] - frame.top) / frame.height, "top", "bottom")
-    if column is None or row is None:
-        return None
-    return f"{row} {column}".strip() or "center"
-
-
-def _third(share: float, first: str, last: str) -> str | None:
-    if share <= 0.3:
-        return first
-    if share >= 0.7:
-        return last
-    return "" if 0.4 <= share <= 0.6 else None

@@ -4,7 +4,7 @@ Lengths are shares of the picture's side, so one graph can be drawn at any size;
 Knows no pixels and no language.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fusionvl.synth.scenes.palette import Rgb
 
@@ -28,23 +28,9 @@ class Box:
         """From top to bottom."""
         return self.bottom - self.top
 
-    @property
-    def x(self) -> float:
-        """Of the centre."""
-        return (self.left + self.right) / 2
-
-    @property
-    def y(self) -> float:
-        """Of the centre."""
-        return (self.top + self.bottom) / 2
-
     def grown(self, margin: float) -> "Box":
         """The box with a margin around it; a negative one shrinks it."""
         return Box(self.left - margin, self.top - margin, self.right + margin, self.bottom + margin)
-
-    def moved(self, dx: float) -> "Box":
-        """The box further to the right."""
-        return Box(self.left + dx, self.top, self.right + dx, self.bottom)
 
     def contains(self, other: "Box") -> bool:
         """Whether the other box lies within."""
@@ -118,6 +104,11 @@ class Sign:
     ink: str
     language: str = "English"
 
+    @property
+    def text(self) -> str:
+        """All of it on one line."""
+        return " ".join(self.lines)
+
 
 @dataclass(frozen=True, slots=True)
 class Background:
@@ -165,17 +156,6 @@ class Scene:
     things: tuple[Thing, ...] = ()
     signs: tuple[Sign, ...] = ()
     frame: Box = WHOLE
-
-    def moved(self, dx: float) -> "Scene":
-        """The same scene further to the right."""
-        if isinstance(self.background, Landscape):
-            raise ValueError("a landscape fills the whole picture and does not move")
-        return replace(
-            self,
-            frame=self.frame.moved(dx),
-            things=tuple(replace(thing, x=thing.x + dx) for thing in self.things),
-            signs=tuple(replace(sign, box=sign.box.moved(dx)) for sign in self.signs),
-        )
 
 
 Picture = tuple[Scene, ...]

@@ -1,6 +1,6 @@
-"""Outlines of the things: parts with points in a square from -0.5 to 0.5, y downwards.
+"""Outlines of the things: areas with corners in a square from -0.5 to 0.5, y downwards.
 
-A part is painted in the thing's own colour (`own`) or in a fixed one. Knows no pixels.
+An area is painted in the thing's own colour or in a fixed one. Knows no pixels.
 """
 
 import math
@@ -12,8 +12,8 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A filled outline; `cut` takes away instead of painting, from the parts before it."""
+class Area:
+    """A filled outline; `cut` takes away instead of painting, from the area before it."""
 
     points: tuple[Point, ...]
     colour: Rgb | None = None  # None: the thing's own
@@ -60,48 +60,48 @@ GLASS: Rgb = (196, 226, 240)
 TRUNK: Rgb = (112, 76, 46)
 LEAVES: Rgb = (48, 124, 60)
 
-OUTLINES: dict[str, tuple[Part, ...]] = {
-    "circle": (Part(_disc(0, 0, 0.45)),),
-    "square": (Part(_rectangle(-0.4, -0.4, 0.4, 0.4)),),
-    "triangle": (Part(((0, -0.45), (0.43, 0.25), (-0.43, 0.25))),),
-    "star": (Part(_star(5, 0.48, 0.2)),),
-    "heart": (Part(_heart()),),
-    "diamond": (Part(((0, -0.5), (0.31, 0), (0, 0.5), (-0.31, 0))),),
-    "cross": (Part(_CROSS),),
-    "ring": (Part(_disc(0, 0, 0.46)), Part(_disc(0, 0, 0.25), cut=True)),
-    "crescent": (Part(_disc(-0.02, 0, 0.46)), Part(_disc(0.2, -0.04, 0.37), cut=True)),
-    "arrow": (Part(_ARROW),),
+OUTLINES: dict[str, tuple[Area, ...]] = {
+    "circle": (Area(_disc(0, 0, 0.45)),),
+    "square": (Area(_rectangle(-0.4, -0.4, 0.4, 0.4)),),
+    "triangle": (Area(((0, -0.45), (0.43, 0.25), (-0.43, 0.25))),),
+    "star": (Area(_star(5, 0.48, 0.2)),),
+    "heart": (Area(_heart()),),
+    "diamond": (Area(((0, -0.5), (0.31, 0), (0, 0.5), (-0.31, 0))),),
+    "cross": (Area(_CROSS),),
+    "ring": (Area(_disc(0, 0, 0.46)), Area(_disc(0, 0, 0.25), cut=True)),
+    "crescent": (Area(_disc(-0.02, 0, 0.46)), Area(_disc(0.2, -0.04, 0.37), cut=True)),
+    "arrow": (Area(_ARROW),),
     "house": (
-        Part(_rectangle(-0.38, -0.1, 0.38, 0.45)),
-        Part(((-0.48, -0.08), (0, -0.48), (0.48, -0.08)), DARK),
-        Part(_rectangle(-0.08, 0.15, 0.1, 0.45), DARK),
-        Part(_rectangle(-0.3, 0.03, -0.14, 0.19), GLASS),
-        Part(_rectangle(0.16, 0.03, 0.32, 0.19), GLASS),
+        Area(_rectangle(-0.38, -0.1, 0.38, 0.45)),
+        Area(((-0.48, -0.08), (0, -0.48), (0.48, -0.08)), DARK),
+        Area(_rectangle(-0.08, 0.15, 0.1, 0.45), DARK),
+        Area(_rectangle(-0.3, 0.03, -0.14, 0.19), GLASS),
+        Area(_rectangle(0.16, 0.03, 0.32, 0.19), GLASS),
     ),
     "car": (
-        Part(_rectangle(-0.48, 0.05, 0.48, 0.32)),
-        Part(((-0.3, 0.07), (-0.2, -0.18), (0.18, -0.18), (0.32, 0.07))),
-        Part(((-0.2, 0.04), (-0.14, -0.12), (-0.02, -0.12), (-0.02, 0.04)), GLASS),
-        Part(((0.04, 0.04), (0.04, -0.12), (0.14, -0.12), (0.22, 0.04)), GLASS),
-        Part(_disc(-0.27, 0.32, 0.13), DARK),
-        Part(_disc(0.27, 0.32, 0.13), DARK),
+        Area(_rectangle(-0.48, 0.05, 0.48, 0.32)),
+        Area(((-0.3, 0.07), (-0.2, -0.18), (0.18, -0.18), (0.32, 0.07))),
+        Area(((-0.2, 0.04), (-0.14, -0.12), (-0.02, -0.12), (-0.02, 0.04)), GLASS),
+        Area(((0.04, 0.04), (0.04, -0.12), (0.14, -0.12), (0.22, 0.04)), GLASS),
+        Area(_disc(-0.27, 0.32, 0.13), DARK),
+        Area(_disc(0.27, 0.32, 0.13), DARK),
     ),
     "boat": (
-        Part(((-0.46, 0.2), (0.46, 0.2), (0.28, 0.45), (-0.28, 0.45))),
-        Part(_rectangle(-0.02, -0.48, 0.03, 0.21), TRUNK),
-        Part(((0.06, -0.44), (0.4, 0.12), (0.06, 0.12)), (252, 250, 240)),
-        Part(((-0.05, -0.3), (-0.05, 0.12), (-0.34, 0.12)), (252, 250, 240)),
+        Area(((-0.46, 0.2), (0.46, 0.2), (0.28, 0.45), (-0.28, 0.45))),
+        Area(_rectangle(-0.02, -0.48, 0.03, 0.21), TRUNK),
+        Area(((0.06, -0.44), (0.4, 0.12), (0.06, 0.12)), (252, 250, 240)),
+        Area(((-0.05, -0.3), (-0.05, 0.12), (-0.34, 0.12)), (252, 250, 240)),
     ),
     "tree": (
-        Part(_rectangle(-0.07, 0.1, 0.07, 0.47), TRUNK),
-        Part(_disc(0, -0.16, 0.3), LEAVES),
-        Part(_disc(-0.19, 0.0, 0.2), LEAVES),
-        Part(_disc(0.19, 0.0, 0.2), LEAVES),
+        Area(_rectangle(-0.07, 0.1, 0.07, 0.47), TRUNK),
+        Area(_disc(0, -0.16, 0.3), LEAVES),
+        Area(_disc(-0.19, 0.0, 0.2), LEAVES),
+        Area(_disc(0.19, 0.0, 0.2), LEAVES),
     ),
 }
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "diamond", "cross", "ring", "crescent", "arrow")
-"""The geometric ones, each one part in its own colour."""
+"""The geometric ones, each of its own colour alone."""
 
 BUILT = ("house", "car", "boat")
 """Things of a landscape that come in any colour."""

@@ -6,8 +6,7 @@ Knows the graph and words; asks nothing and describes nothing.
 from collections.abc import Sequence
 from itertools import combinations
 
-from fusionvl.synth.scenes.placement import region
-from fusionvl.synth.scenes.scene_graph import Box, Thing
+from fusionvl.synth.scenes.scene_graph import Scene, Thing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PLURALS = {"cross": "crosses"}
@@ -25,17 +24,15 @@ DIRECTIONS = {
 }
 OPPOSITES = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
-REGIONS = {
-    "top left": "in the top left corner",
-    "top": "at the top",
-    "top right": "in the top right corner",
-    "left": "on the left side",
-    "center": "in the center",
-    "right": "on the right side",
-    "bottom left": "in the bottom left corner",
-    "bottom": "at the bottom",
-    "bottom right": "in the bottom right corner",
-}
+PARTS = (
+    "in the top left corner", "at the top", "in the top right corner",
+    "on the left side", "in the center", "on the right side",
+    "in the bottom left corner", "at the bottom", "in the bottom right corner",
+)  # fmt: skip
+"""What the nine parts of a picture are called, in reading order."""
+
+_THIRDS = ((0.0, 0.3), (0.4, 0.6), (0.7, 1.0))  # what lies between two of them is in neither beyond doubt
+_SIGN_PLACES = {1: ("",), 2: ("top ", "bottom "), 3: ("top ", "middle ", "bottom ")}
 
 
 def a(phrase: str) -> str:
@@ -53,6 +50,11 @@ def counted(count: int, phrase: str) -> str:
     """`three red circles`, `one house`, `no stars`."""
     number = NUMBERS[count] if count < len(NUMBERS) else str(count)
     return f"{number} {phrase if count == 1 else plural(phrase)}"
+
+
+def are(count: int) -> str:
+    """The verb of so many: `is` or `are`."""
+    return "is" if count == 1 else "are"
 
 
 def listing(phrases: Sequence[str], last: str = "and") -> str:
@@ -81,16 +83,25 @@ def reference(thing: Thing, things: Sequence[Thing], without: str = "") -> str |
         things: All there is, the thing included.
         without: An attribute not to tell, because it is asked for.
     """
-    allowed = [name for name in ("colour", "texture", "size") if name != without]
-    for length in range(len(allowed) + 1):
-        for attributes in combinations(allowed, length):
+    told = [name for name in ("colour", "texture", "size") if name != without and getattr(thing, name) != "plain"]
+    for length in range(len(told) + 1):
+        for attributes in combinations(told, length):
             phrase = noun_phrase(thing, attributes)
             if sum(noun_phrase(other, attributes) == phrase for other in things) == 1:
                 return f"the {phrase}"
     return None
 
 
-def place_phrase(thing: Thing, frame: Box) -> str | None:
-    """`in the top left corner`; None where that is not beyond doubt."""
-    where = region((thing.x, thing.y), frame)
-    return None if where is None else REGIONS[where]
+def part_of(thing: Thing) -> str | None:
+    """The part of the picture that a thing is in, `in the top left corner`; None where that is not beyond doubt."""
+    column, row = _third(thing.x), _third(thing.y)
+    return None if column is None or row is None else PARTS[3 * row + column]
+
+
+def _third(share: float) -> int | None:
+    return next((number for number, (least, most) in enumerate(_THIRDS) if least <= share <= most), None)
+
+
+def sign_names(scene: Scene) -> list[str]:
+    """What to call the signs, in their order: by place where there are several."""
+    return [f"the {place}sign" for place in _SIGN_PLACES[len(scene.signs)]]

@@ -1,0 +1,172 @@
+"""Where a work on shards is done: in this process, in this one of several (`--shard i/n`), or on a Ray cluster.
+
+    tally = complete(ShardJob(partial(make_work, settings, folder), folder, rows), sharing_of(options))
+
+Commands that work on shards take `add_sharing_options`. Knows no kind of work; Ray itself is in `ray_tasks`.
+"""
+
+import argparse
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:  # the command line reads this module first: what takes time to import comes later
+    from fusionvl.synth.progress import FuseSettings, RunProgress, Tally
+    from fusionvl.synth.shards import ShardWork
+
+Spend: TypeAlias = Callable[[int, float], None]
+"""Is told of tokens that a work's models read and wrote, and what they cost in US dollars."""
+
+MakeWork: TypeAlias = "Callable[[Spend], ShardWork]"
+"""Makes a work ready, where it is to be done; must be picklable, since that may be elsewhere."""
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a command's work is shared.
+
+    Attributes:
+        share: (i, n): only every n-th shard, from the i-th on.
+        ray: Address of a Ray cluster; empty for one that runs here, or else a new one; None to do it in this process.
+        ray_workers: Most shards at once on Ray; None for as many as the cluster has room for.
+        retry_errors: Whether rows that are errors are tried again.
+        shown: Whether to show a progress bar.
+    """
+
+    share: tuple[int, int] = (0, 1)
+    ray: str | None = None
+    ray_workers: int | None = None
+    retry_errors: bool = False
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one shard takes of a cluster's node while it is worked on.
+
+    Attributes:
+        cpus: Cores: one for each process that computes on them, and at least one.
+        gpus: GPUs.
+        environment: Names of the variables that hold keys; they travel along.
+    """
+
+    cpus: int = 1
+    gpus: int = 0
+    environment: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPU and {self.gpus} GPU" if self.gpus else f"{self.cpus} CPU"
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A work on shards, and how it is to be done, wherever that is.
+
+    Attributes:
+        make: Makes the work ready.
+        folder: Where its journals and finished shards are kept.
+        rows: How many rows each shard has, by its number: those there are for the work to do.
+        concurrency: How many rows are worked on at once in one place.
+        fuse: When to stop by itself; None for never.
+        needs: What a place must have.
+    """
+
+    make: MakeWork
+    folder: Path
+    rows: Mapping[int, int]
+    concurrency: int = 64
+    fuse: "FuseSettings | None" = None
+    needs: Needs = field(default_factory=Needs)
+
+
+def complete(job: ShardJob, sharing: Sharing) -> "Tally":
+    """Do what is left to do of a work, or this process's share of it.
+
+    Returns:
+        What there is in this share, and what this session cost.
+
+    Raises:
+        ValueError: When settings are wrong, another process has one of the shards, the fuse blows, the disk is full or
+            the cluster is at fault. What was done is kept.
+        ModuleNotFoundError: When something is not installed that is needed; says how to install it.
+    """
+    from fusionvl.synth.progress import RunProgress
+
+    first, step = sharing.share
+    numbers = [number for number in sorted(job.rows) if number % step == first]
+    progress = RunProgress(sum(job.rows[number] for number in numbers), job.fuse, shown=sharing.shown)
+    try:
+        if sharing.ray is None:
+            do_here(job, numbers, progress, retry_errors=sharing.retry_errors)
+        else:
+            from fusionvl.synth.ray_tasks import do_on_ray
+
+            do_on_ray(job, numbers, progress, sharing)
+    finally:
+        progress.close()
+    return progress.tally
+
+
+def do_here(
+    job: ShardJob, numbers: Iterable[int], progress: "RunProgress", *, retry_errors: bool, patience: float = 0.0
+) -> None:
+    """Do what is left to do in some shards in this process; see `complete` and `work_through`."""
+    from fusionvl.synth.shards import work_through
+
+    work = job.make(progress.spent)
+    try:
+        asyncio.run(
+            work_through(
+                work, numbers, progress, concurrency=job.concurrency, retry_errors=retry_errors, patience=patience
+            )
+        )
+    finally:
+        work.close()
+
+
+def add_sharing_options(parser: argparse.ArgumentParser) -> None:
+    """Add what commands that work on shards have in common."""
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=_share,
+        default=(0, 1),
+        help="every N-th shard only, from the I-th on: for the I-th of N processes, I from 0 to N-1",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        nargs="?",
+        const="",
+        help="spread the shards over a Ray cluster (default address: one that runs here, or else this machine alone)",
+    )
+    parser.add_argument(
+        "--ray-workers",
+        metavar="N",
+        type=int,
+        help="most shards at once on Ray (default: as many as the cluster has room for)",
+    )
+    parser.add_argument("--retry-errors", action="store_true", help="try rows again that are errors")
+
+
+def sharing_of(options: argparse.Namespace) -> Sharing:
+    """What a user chose.
+
+    Raises:
+        ValueError: When options do not fit together.
+    """
+    if options.ray_workers is not None and options.ray is None:
+        raise ValueError("--ray-workers goes with --ray")
+    if options.ray_workers is not None and options.ray_workers < 1:
+        raise ValueError(f"--ray-workers must be at least 1, not {options.ray_workers}")
+    return Sharing(options.shard, options.ray, options.ray_workers, options.retry_errors)
+
+
+def _share(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N-1, for instance 0/4, not {text}")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,27 @@
+"""A sheet shows the rows of a run with their conversations."""
+
+import pytest
+from PIL import Image
+
+from fusionvl.cli import main
+from fusionvl.synth.contact_sheet import contact_sheet
+from fusionvl.synth.recipe import Procedural, SynthRecipe, Template
+from fusionvl.synth.row_files import finished_rows
+from fusionvl.synth.run import synthesize
+
+
+def test_a_sheet_shows_rows_of_every_kind_in_the_recipes_order(tmp_path):
+    rows = {"TextQA": 3, "SynthLayout": 1, "ContrastShort": 2}
+    synthesize(SynthRecipe("sheet", rows, Template(), Template(), Procedural(size=64)), tmp_path)
+    assert main(["synth", "sheet", str(tmp_path), "--each", "2", "--columns", "3"]) == 0
+    first = next(row for row in finished_rows(tmp_path) if row.kind == "TextQA")
+    with Image.open(tmp_path / first.image) as image, Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == 3 * (256 + 10) + 10
+        assert sheet.height > 2 * 256
+        drawn = image.resize((256, 256), Image.Resampling.LANCZOS)
+        assert sheet.crop((10, 10, 266, 266)).tobytes() == drawn.tobytes()
+
+
+def test_a_sheet_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one sound row"):
+        contact_sheet([])
