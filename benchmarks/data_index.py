@@ -40,7 +40,7 @@ def main() -> None:
         print(f"indexed at {size / 1e6 / found['open_s']:,.0f} MB/s")
         report("first process, builds the index", found)
         report("second process, opens it", in_new_process(path))
-        (index,) = path.parent.glob(".fusionvl-index/*.npy")
+        (index,) = path.parent.glob(".fusionvl-index/*.rows")
         print(f"index: {index.stat().st_size / 1e6:.0f} MB on disk")
 
 
@@ -77,7 +77,7 @@ def measure(path: Path) -> dict[str, float]:
     """Runs in a process of its own: opens the file as a mixture and uses it as a training run would."""
     import numpy as np
 
-    from fusionvl.data.batches import grouped_batches
+    from fusionvl.data.batches import OptimizerSteps, TokenEstimate
     from fusionvl.data.mixture import open_mixture
 
     before = peak_memory()
@@ -85,7 +85,9 @@ def measure(path: Path) -> dict[str, float]:
     start = time.perf_counter()
     mixture = open_mixture({"datasets": [{"json_path": str(path)}]}, seed=0)
     found["open_s"] = time.perf_counter() - start
-    batches = grouped_batches(mixture, len(mixture) // 2 // BATCH_SIZE * BATCH_SIZE, BATCH_SIZE)
+    estimate = TokenEstimate(image_tokens=400, max_length=4096)
+    steps = OptimizerSteps(mixture, BATCH_SIZE // 32, 32, (4, 16, 36, 64, 144), estimate)
+    batches = steps.starting_at(len(mixture) // 2 // BATCH_SIZE)
     found["first_batch_s"] = timed(lambda: next(batches))
     found["batches_s"] = timed(lambda: [next(batches) for _ in range(1000)]) / 1000
     positions = np.arange(READS)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 SECTIONS = (
-    "CHECKS", "STEPS", "RATIOS OF STEP TIMES", "MFU", "MEMORY HELD", "PEAK MEMORY of a step",
+    "CHECKS", "STEPS", "RATIOS OF STEP TIMES", "MFU", "PEAK MEMORY of a step",
     "RATIOS OF 128k VOCABULARY STEP TIMES", "PEAK MEMORY WITH THE 128k VOCABULARY", "RATIOS OF ATTENTION TIMES",
 )  # fmt: skip
 RATIOS = (
@@ -45,10 +45,6 @@ class TestBenchmark:
         _, results = benchmark
         assert len(results["checks"]) == 4
         assert max(results["checks"].values()) < 1e-4
-
-    def test_checkpointing_keeps_less_for_the_backward_pass(self, benchmark):
-        kept = {name: held["kept for the backward pass"] for name, held in benchmark[1]["held"].items()}
-        assert 0 < kept["ours, checkpointing"] < kept["ours"]
 
     def test_logits_of_all_positions_of_a_large_vocabulary_take_more_memory(self, benchmark):
         memory = benchmark[1]["large_vocabulary"]["memory"]

@@ -6,9 +6,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fusionvl.data import Turn, easy_vqa
+from fusionvl.data.easy_vqa import EasyVqaSource
 
 ANSWERS = [
     "circle",
@@ -47,7 +49,6 @@ def test_published_size(train, test_images):
 
 
 def test_published_answers(train, test_images):
-    assert easy_vqa.answers() == tuple(ANSWERS)
     for images, yes_no in ((train, 28_407), (test_images, 7_136)):
         given = Counter(turn.answer for image in images for turn in image.turns)
         assert set(given) == set(ANSWERS)
@@ -102,67 +103,75 @@ def test_test_images_are_never_divided(test_images):
         easy_vqa.divide_train(test_images)
 
 
-def test_question_samples(test_images):
-    samples = easy_vqa.question_samples(test_images)
-    assert len(samples) == 9_673
-    assert len({sample.id for sample in samples}) == 9_673
-    assert all(len(sample.turns) == 1 and sample.source == "easy-vqa-test" for sample in samples)
-    first = samples[0]
-    assert (first.id, first.image, first.turns) == ("0-q0", test_images[0].path, test_images[0].turns[:1])
+@pytest.fixture(scope="module")
+def source():
+    return EasyVqaSource(max_turns=6)
 
 
-def draw(images, index, seed=0, epoch=0, max_turns=6):
-    return easy_vqa.conversation_sample(images, index, seed=seed, epoch=epoch, max_turns=max_turns)
+def draw(source, row, seed=0, epoch=0):
+    return source.read(row, seed=seed, epoch=epoch)
 
 
-def test_conversations_hold_original_questions_of_their_image(train):
+def test_conversations_hold_original_questions_of_their_image(source, train):
+    kept, held_out = easy_vqa.divide_train(train)
+    assert source.images == kept
+    assert EasyVqaSource(part="held-out").images == held_out
     lengths = set()
-    for index in range(200):
-        sample = draw(train, index)
+    for row in range(200):
+        sample = draw(source, row)
         lengths.add(len(sample.turns))
-        assert sample.image == train[index].path
-        assert set(sample.turns) <= set(train[index].turns)
+        assert (sample.image, sample.source) == (kept[row].path, "easy-vqa-train")
+        assert set(sample.turns) <= set(kept[row].turns)
         assert len(set(sample.turns)) == len(sample.turns)
     assert lengths == {1, 2, 3, 4, 5, 6}
 
 
-def test_conversations_never_ask_for_more_than_there_is(train):
-    few = min(train, key=lambda image: len(image.turns))
-    assert {len(draw([few], 0, epoch=epoch, max_turns=99).turns) for epoch in range(50)} == {1, 2}
+def test_conversations_never_ask_for_more_than_there_is():
+    source = EasyVqaSource(max_turns=99)
+    few = min(range(len(source)), key=lambda row: len(source.images[row].turns))
+    drawn = [draw(source, few, epoch=epoch).turns for epoch in range(50)]
+    assert {len(turns) for turns in drawn} == {1, 2}
+    assert {turn for turns in drawn for turn in turns} == set(source.images[few].turns)
 
 
-def test_conversations_of_one_turn(train):
-    assert {len(draw(train, index, max_turns=1).turns) for index in range(50)} == {1}
+def test_draws_depend_on_seed_epoch_and_row_alone(source):
+    rows = range(50)
+    base = [draw(source, row) for row in rows]
+    assert [draw(source, row) for row in reversed(rows)] == base[::-1]
+    assert [draw(source, row, epoch=1).turns for row in rows] != [sample.turns for sample in base]
+    assert [draw(source, row, seed=1).turns for row in rows] != [sample.turns for sample in base]
 
 
-def test_draws_depend_on_seed_epoch_and_index_alone(train):
-    indices = range(50)
-    base = [draw(train, index) for index in indices]
-    assert [draw(train, index) for index in reversed(indices)] == base[::-1]
-    assert [draw(train, index, epoch=1).turns for index in indices] != [sample.turns for sample in base]
-    assert [draw(train, index, seed=1).turns for index in indices] != [sample.turns for sample in base]
-
-
-def test_draws_are_pinned(train):
+def test_draws_are_pinned(source):
     """Another Python or process must draw the same, or a resumed run would see other samples."""
-    assert [turn.question for turn in draw(train, 5).turns] == [
-        "what is the yellow shape?",
-        "does the image contain a yellow shape?",
-        "is there a triangle?",
-        "is a rectangle present?",
-        "is there not a circle?",
+    assert [turn.question for turn in draw(source, 5).turns] == [
+        "what is the red shape?",
+        "is a blue shape present?",
+        "is a yellow shape present?",
+        "does the image not contain a gray shape?",
+        "is there not a triangle in the image?",
     ]
 
 
-def test_every_question_comes_up(train):
-    image = train[0]
-    seen = {turn for epoch in range(60) for turn in draw(train, 0, epoch=epoch).turns}
-    assert seen == set(image.turns)
+def test_open_questions():
+    source = EasyVqaSource(questions="open", max_turns=1)
+    answers = {draw(source, row).turns[0].answer for row in range(len(source))}
+    assert answers == set(ANSWERS) - {"yes", "no"}
 
 
-def test_max_turns_must_be_positive(train):
-    with pytest.raises(ValueError, match="max_turns must be at least 1, got 0"):
-        draw(train, 0, max_turns=0)
+def test_shapes_are_what_is_to_be_expected(source):
+    shapes = source.shapes(np.arange(500))
+    assert shapes.has_image.all()
+    drawn = [draw(source, row, epoch=epoch).turns for row in range(500) for epoch in range(4)]
+    assert shapes.turns.mean() == pytest.approx(np.mean([len(turns) for turns in drawn]), abs=0.6)
+    characters = [sum(len(turn.question) + len(turn.answer) for turn in turns) for turns in drawn]
+    assert shapes.characters.mean() == pytest.approx(np.mean(characters), rel=0.1)
+
+
+@pytest.mark.parametrize("options", [{"questions": "closed"}, {"max_turns": 0}, {"max_turns": "4"}, {"part": "test"}])
+def test_faulty_options(options):
+    with pytest.raises(ValueError, match=r"easy-VQA: (questions|max_turns|part) must be"):
+        EasyVqaSource(**options)
 
 
 def test_missing_package_says_how_to_install_it(monkeypatch):
@@ -177,4 +186,4 @@ def test_data_room_loads_neither_torch_nor_the_data_set():
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(src)}
     )
-    assert not {"torch", "transformers", "numpy", "PIL", "easy_vqa"} & set(json.loads(out.stdout))
+    assert not {"torch", "transformers", "PIL", "easy_vqa"} & set(json.loads(out.stdout))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from fusionvl.data.mixture import open_mixture
+from fusionvl.data.mixture import MixturePart, open_mixture
 from fusionvl.data.mixture_file import read_mixture_file
-from fusionvl.data.selection import Selection, parse_strategy
+from fusionvl.data.sampling_strategy import Strategy
 
 
 def write(files, *entries, name="mix.yaml", **others):
@@ -19,8 +19,8 @@ def write(files, *entries, name="mix.yaml", **others):
 
 
 def selected(text, rows, label="l"):
-    selection = Selection(parse_strategy(text), rows, label)
-    return selection.to_rows(np.arange(len(selection))).tolist()
+    part = MixturePart(range(rows), Strategy.parse(text), None, label)
+    return part.to_rows(np.arange(len(part))).tolist()
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_upstream_file_unchanged(files):
     )
     mixture = open_mixture(path, seed=0)
     assert [part.source.name for part in mixture.parts] == ["a", "b"]
-    assert [len(part.selection) for part in mixture.parts] == [10, 5]
+    assert [len(part) for part in mixture.parts] == [10, 5]
     drawn = {mixture.read(mixture.order.at(position)).id for position in range(15)}
     assert drawn == {f"id-{n}" for n in [*range(10), *range(15, 20)]}
 
@@ -101,7 +101,7 @@ def test_every_kind_in_one_mixture(files):
     )
     mixture = open_mixture(path, seed=0)
     assert [part.source.name for part in mixture.parts] == ["a", "lines", "shards", "p", "easy-vqa-train"]
-    assert [len(part.selection) for part in mixture.parts] == [4, 3, 10, 6, 7]
+    assert [len(part) for part in mixture.parts] == [4, 3, 10, 6, 7]
     samples = [mixture.read(mixture.order.at(position)) for position in range(len(mixture))]
     assert {sample.source for sample in samples} == {"a", "lines", "shards", "p", "easy-vqa-train"}
 
@@ -184,7 +184,7 @@ def test_missing_mixture_file(tmp_path):
     ("content", "words"),
     [
         ("[]", "holds no rows"),
-        ('[{"id": 1}', "the file ends"),
+        ('[{"id": 1}', "found the file's end"),
         ('[{"id": 1}]', "none of 1 rows looked at can be used; the first: .*record 0"),
     ],
 )
@@ -206,21 +206,52 @@ def test_wrong_image_folder_is_refused_before_the_first_step(files):
     assert len(open_mixture(path, seed=0)) == 50
 
 
-def test_fingerprint_tells_what_the_order_depends_on(files):
-    files.llava("a.json", 10)
+def test_fingerprint_tells_what_the_samples_and_their_order_depend_on(files):
+    path = files.llava("a.json", 10)
 
     def fingerprint(seed=0, **entry):
-        return open_mixture(
-            {"datasets": [{"json_path": str(files.folder / "a.json"), **entry}]}, seed=seed
-        ).fingerprint
+        return open_mixture({"datasets": [{"json_path": str(path), **entry}]}, seed=seed).fingerprint
 
     first = fingerprint()
-    assert first == fingerprint()
     others = [
         fingerprint(seed=1),
         fingerprint(sampling_strategy="first:9"),
         fingerprint(weight=1),
         fingerprint(name="b"),
     ]
+    rows = path.read_text()
+    for edit in [("answer 3.0", "answer 3.1"), ("answer 3.0", "no"), ('.png"', '.jpg"')]:
+        path.write_text(rows.replace(*edit))  # in place, and the rows are as many as before
+        others.append(fingerprint())
     files.llava("a.json", 11)
-    assert len({first, fingerprint(), *others}) == 6
+    assert len({first, fingerprint(), *others}) == 9
+    path.write_text(rows)
+    assert fingerprint() == first
+    moved = path.rename(path.with_name("moved.json"))
+    assert open_mixture({"datasets": [{"path": str(moved), "name": "a"}]}, seed=0).fingerprint == first
+
+
+def test_fingerprint_of_drawn_conversations():
+    options = [{}, {}, {"max_turns": 2}, {"questions": "open"}]
+    found = [open_mixture({"datasets": [{"kind": "easy-vqa", **o}]}, seed=0).fingerprint for o in options]
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+def test_shapes_are_those_of_the_samples_whatever_the_kind_of_file(files):
+    pytest.importorskip("pyarrow")
+    files.llava("a.json", 9)
+    files.llava("b.jsonl", 9)
+    files.tar("c.tar", 9)
+    files.parquet("d.parquet", 9)
+    entries = [{"path": name, "sampling_strategy": "end:7"} for name in ("a.json", "b.jsonl", "c.tar", "d.parquet")]
+    mixture = open_mixture(write(files, *entries), seed=0)
+    positions = np.array([27, 0, 5, 0, *range(28)])
+    shapes = mixture.shapes(positions)
+    assert [shapes.characters.dtype, shapes.turns.dtype, shapes.has_image.dtype] == [np.int64, np.int64, np.bool_]
+    for number, position in enumerate(positions.tolist()):
+        sample = mixture.read(mixture.order.at(position))
+        texts = [text for turn in sample.turns for text in (turn.question, turn.answer)]
+        assert shapes.characters[number] == sum(map(len, texts))
+        assert shapes.turns[number] == len(sample.turns)
+        assert shapes.has_image[number] == (sample.image is not None)

@@ -1,11 +1,14 @@
 """Samples that cannot be used: replaced by the position alone, named in the quarantine file, and too many stop."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from fusionvl.data.mixture import open_mixture
-from fusionvl.data.replacement import FaultPolicy, OverLongError, SampleReader, quarantine_counts
+from fusionvl.data.replacement import FaultPolicy, SampleReader
+from fusionvl.data.sample import OverLongError
+from fusionvl.run_folder import CannotWriteError
 
 BAD = {3, 40, 77}
 
@@ -99,8 +102,7 @@ def test_over_long_samples_are_dropped_and_counted_apart(mixture, tmp_path):
     assert all(int(found.removeprefix("id-")) % 2 == 0 for found in read_all(reader, range(60)))
     assert reader.faults["a", "over-long"] > 5
     assert reader.faults["b", "over-long"] > 5
-    counts = quarantine_counts(quarantine)
-    assert counts == reader.faults
+    assert Counter((fault["source"], fault["kind"]) for fault in lines(quarantine)) == reader.faults
     assert any(fault["reason"] == "300 tokens do not fit" and fault["id"] for fault in lines(quarantine))
 
 
@@ -113,7 +115,7 @@ def test_over_long_as_an_error(mixture):
 def test_corrupt_as_an_error(mixture, tmp_path):
     quarantine = tmp_path / "q.jsonl"
     reader = SampleReader(mixture, keep, policy=FaultPolicy(on_corrupt="error"), quarantine=quarantine)
-    with pytest.raises(ValueError, match=r"corrupt sample: a, row \d+: .*a\.json: record \d+ \(id 'id-\d+'\): empty"):
+    with pytest.raises(ValueError, match=r"corrupt sample: a, row \d+: .*a\.json: record \d+: id 'id-\d+': empty"):
         read_all(reader, range(len(mixture)))
     assert len(lines(quarantine)) == 1
 
@@ -143,17 +145,10 @@ def test_nothing_left_to_replace_with(files, tmp_path):
     assert lines(quarantine)[0]["replaced_by"] is None
 
 
-def test_quarantine_counts_a_repetition_once(mixture, tmp_path):
-    quarantine = tmp_path / "q.jsonl"
-    assert quarantine_counts(quarantine) == {}
-    for _ in range(2):  # a run, and the same positions again after a resumption
-        read_all(SampleReader(mixture, keep, quarantine=quarantine), range(len(mixture)))
-    distinct = {(fault["position"], fault["row"]) for fault in lines(quarantine)}
-    assert len(lines(quarantine)) == 2 * len(distinct)
-    assert quarantine_counts(quarantine) == {("a", "corrupt"): len(distinct)}
-    quarantine.write_text("x\n")
-    with pytest.raises(ValueError, match="not a quarantine file"):
-        quarantine_counts(quarantine)
+def test_a_quarantine_file_that_cannot_be_written_is_named(mixture, tmp_path):
+    reader = SampleReader(mixture, over_long, quarantine=tmp_path)
+    with pytest.raises(CannotWriteError, match=f"{tmp_path} cannot be written"):
+        read_all(reader, range(60))
 
 
 @pytest.mark.parametrize("wrong", [{"on_corrupt": "skip"}, {"on_over_long": "cut"}, {"max_corrupt_ratio": 2}])

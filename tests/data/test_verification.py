@@ -6,8 +6,10 @@ import json
 import pytest
 from PIL import Image
 
+from fusionvl.cli import main
+from fusionvl.data import verification_report
 from fusionvl.data.mixture import open_mixture
-from fusionvl.data.replacement import OverLongError
+from fusionvl.data.sample import OverLongError
 from fusionvl.data.verification import verify_mixture
 from fusionvl.data.verification_report import LENGTH_EDGES
 
@@ -44,7 +46,7 @@ def mixture(files):
 
 
 def test_counts(mixture):
-    report = verify_mixture(mixture, measure=measure)
+    report = verify_mixture(mixture, measure)
     a, b = report.sources
     assert (a.name, a.rows, a.rows_in_file, a.images, a.corrupt, a.over_long) == ("a", 2000, 2000, 1, 5, 1)
     assert (b.name, b.rows, b.rows_in_file, b.images, b.corrupt) == ("b", 4, 10, 2, 0)
@@ -62,7 +64,7 @@ def test_counts(mixture):
     ):
         assert words in fault.reason
     assert sum(a.histogram) == a.rows - a.corrupt - a.over_long
-    assert (report.corrupt, report.over_long) == (5, 1)
+    assert (report.corrupt, report.total().over_long) == (5, 1)
     samples = [mixture.parts[1].source.read(row, epoch=0, seed=0) for row in range(6, 10)]
     assert b.tokens == sum(measure(sample) for sample in samples)
     assert b.longest == max(measure(sample) for sample in samples)
@@ -70,23 +72,12 @@ def test_counts(mixture):
 
 
 def test_two_processes_find_the_same(mixture):
-    assert verify_mixture(mixture, measure=measure, processes=2) == verify_mixture(mixture, measure=measure)
+    assert verify_mixture(mixture, measure, processes=2) == verify_mixture(mixture, measure)
 
 
-def test_without_measure_lengths_are_characters(mixture):
-    report = verify_mixture(mixture)
-    assert report.unit == "characters"
-    assert report.corrupt == 4  # the torn image is there; what is in it was not looked at
-    longest = max(
-        sum(len(t.question) + len(t.answer) for t in mixture.parts[0].source.read(row, epoch=0, seed=0).turns)
-        for row in range(60, 80)
-    )
-    assert report.sources[0].longest == longest
-    assert "tokens" not in report.as_text()
-
-
-def test_only_the_first_faults_are_listed_but_all_are_counted(mixture):
-    report = verify_mixture(mixture, measure=measure, listed=2)
+def test_only_the_first_faults_are_named_but_all_are_counted(mixture, monkeypatch):
+    monkeypatch.setattr(verification_report, "_NAMED_FAULTS", 2)
+    report = verify_mixture(mixture, measure)
     assert [fault.row for fault in report.sources[0].faulty] == [5, 70]
     assert report.corrupt == 5
     text = report.as_text()
@@ -94,13 +85,8 @@ def test_only_the_first_faults_are_listed_but_all_are_counted(mixture):
     assert "... and 4 more in a" in text
 
 
-def test_histogram_bins():
-    assert LENGTH_EDGES[0] == 1
-    assert list(LENGTH_EDGES) == sorted(set(LENGTH_EDGES))
-
-
 def test_written_report(mixture, tmp_path):
-    report = verify_mixture(mixture, measure=measure)
+    report = verify_mixture(mixture, measure)
     report.write(tmp_path / "out")
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["unit"] == "tokens"
@@ -108,12 +94,13 @@ def test_written_report(mixture, tmp_path):
     assert content["all"]["corrupt"] == 5
     assert content["sources"][0]["faulty"][1]["id"] == "id-70"
     assert len(content["length_edges"]) + 1 == len(content["all"]["histogram"])
+    assert list(LENGTH_EDGES) == content["length_edges"] == sorted(set(LENGTH_EDGES))
     with Image.open(tmp_path / "out" / "lengths.png") as plot:
         assert plot.size == (960, 540)
 
 
 def test_table(mixture):
-    table = verify_mixture(mixture, measure=measure).as_text().split("\n\n")[0].splitlines()
+    table = verify_mixture(mixture, measure).as_text().split("\n\n")[0].splitlines()
     assert " ".join(table[0].split()) == "source rows images turns characters tokens longest corrupt over-long"
     assert [line.split()[0] for line in table[1:]] == ["a", "b", "all"]
     assert table[3].split()[1] == "2,004"
@@ -121,4 +108,24 @@ def test_table(mixture):
 
 def test_faulty_arguments(mixture):
     with pytest.raises(ValueError, match="processes must be at least 1"):
-        verify_mixture(mixture, processes=0)
+        verify_mixture(mixture, measure, processes=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "where", "reason"),
+    [
+        ("--model", "none/at/all", "There is no folder"),
+        ("--output", "mix.yaml", "cannot be written: File exists"),
+        ("--output", "mix.yaml/report", "cannot be written: Not a directory"),
+        ("--image-folder", "none", "there is no image folder"),
+    ],
+)
+def test_wrong_places_end_the_command_with_a_sentence(files, capsys, option, where, reason):
+    files.llava("a.json", 3)
+    path = files.folder / "mix.yaml"
+    path.write_text("datasets: [{json_path: a.json}]")
+    assert main(["data", "verify", str(path), option, str(files.folder / where)]) == 2
+    error = capsys.readouterr().err
+    assert reason in error
+    assert "Traceback" not in error
+    assert path.read_text() == "datasets: [{json_path: a.json}]"

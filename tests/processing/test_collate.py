@@ -19,12 +19,24 @@ def test_batch_equals_the_processor_s(samples):
     processor = make_processor()
     batch = FusionCollator(processor, num_latents=[4])(samples)
     messages = [conversation("Red?", "No", image=samples[0]["image"]), samples[1]["messages"]]
+    options = {"padding_side": "right", "do_normalize": False}
     expected = processor.apply_chat_template(
-        messages, tokenize=True, return_dict=True, return_labels=True, processor_kwargs={"padding_side": "right"}
+        messages, tokenize=True, return_dict=True, return_labels=True, processor_kwargs=options
     )
     assert set(batch) == set(expected)
     assert all(torch.equal(batch[name], expected[name]) for name in batch)
+    assert all(isinstance(value, torch.Tensor) for value in batch.values()), "what a loader can pin"
+    assert batch["pixel_values"].dtype == torch.uint8
     assert batch["attention_mask"][:, 0].all()
+
+
+def test_pixels_that_the_model_cannot_normalise_are_normalised_here(samples):
+    processor = make_processor()
+    processor.image_processor.image_mean = 0.25
+    batch = FusionCollator(processor, num_latents=[4])(samples)
+    expected = processor.image_processor(samples[0]["image"], return_tensors="pt")["pixel_values"]
+    assert torch.equal(batch["pixel_values"], expected)
+    assert expected.dtype == torch.float32
 
 
 def test_image_part_without_image_is_filled(samples, tmp_path):
@@ -51,6 +63,26 @@ def test_number_of_latents_is_drawn_from_seed_and_content():
     assert drawn == [FusionCollator(processor, choices, seed=1).draw(batch) for batch in batches]
     assert drawn != [FusionCollator(processor, choices, seed=2).draw(batch) for batch in batches]
     assert all(70 <= drawn.count(choice) <= 130 for choice in choices)
+
+
+def test_samples_say_the_latents_of_their_step(samples):
+    collate = FusionCollator(make_processor(), num_latents=[1])
+    stated = [sample | {"num_latents": 4} for sample in samples]
+    assert (collate(stated)["mm_token_type_ids"] == 2).sum() == 4
+    assert (collate(samples)["mm_token_type_ids"] == 2).sum() == 1
+    with pytest.raises(ValueError, match="different numbers of latent tokens"):
+        collate([stated[0], samples[1]])
+
+
+def test_text_alone_goes_with_a_blank_image(samples):
+    collate = FusionCollator(make_processor(), num_latents=[4], blank_images=True)
+    text = collate(samples[1:])
+    plain = FusionCollator(make_processor(), num_latents=[4])(samples[1:])
+    assert text.pop("blank_image") is True
+    assert all(torch.equal(text[name], plain[name]) for name in plain)
+    assert text["pixel_values"].shape == (1, 5, 3, 56, 56)
+    assert text["guide_input_ids"].shape == text["guide_attention_mask"].shape
+    assert "blank_image" not in collate(samples)
 
 
 def test_max_length_leaves_out_turns(samples):

@@ -69,6 +69,17 @@ def test_mean_and_std_per_channel(picture):
     assert np.abs(pixels[0] - expected).max() < 1e-5
 
 
+def test_bytes_on_request(picture):
+    processor = FusionImageProcessorPil(size=8)
+    pixels = processor([picture, picture], return_tensors="pt", do_normalize=False)["pixel_values"]
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (2, 5, 3, 8, 8))
+    assert torch.equal(pixels.float() / 127.5 - 1, processor([picture, picture], return_tensors="pt")["pixel_values"])
+    for other in ({"image_mean": 0.25}, {"image_std": (0.5, 0.5, 0.4)}):
+        with pytest.raises(ValueError, match="takes mean and deviation of pixels for 0"):
+            processor(picture, do_normalize=False, **other)
+        assert not FusionImageProcessorPil(size=8, **other).model_normalizes
+
+
 def test_save_and_load(tmp_path):
     FusionImageProcessorPil(size=28, image_mean=0.25).save_pretrained(tmp_path)
     loaded = FusionImageProcessorPil.from_pretrained(tmp_path)

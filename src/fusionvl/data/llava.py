@@ -6,19 +6,19 @@ resolved, never opened. A faulty record raises; nothing here skips, repairs or r
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionvl.data.sample import Sample, Turn
+from fusionvl.data.json_file import JsonFile
+from fusionvl.data.record_file import RecordFile
+from fusionvl.data.sample import ImageRef, Sample, Turn
 
 IMAGE_MARKER = "<image>"
 
 
 def read_llava(path: Path, *, image_root: Path | None = None) -> Iterator[Sample]:
-    """Reads the samples of a LLaVA file, in order.
-
-    A `.jsonl` file is read line by line and may be of any size; a `.json` file is one list and is held in memory.
+    """Reads the samples of a LLaVA file of any size, in order.
 
     Args:
         path: the file. Its name without suffix becomes the samples' source.
@@ -27,36 +27,63 @@ def read_llava(path: Path, *, image_root: Path | None = None) -> Iterator[Sample
     Raises:
         ValueError: at the first faulty record, naming file, record and fault.
     """
-    root = path.parent if image_root is None else image_root
-    for index, record in enumerate(_records(path)):
-        try:
-            yield parse_record(record, index=index, image_root=root, source=path.stem)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+    file = JsonFile(path, lines=_is_jsonl(path), image_folder=image_root)
+    for row, (place, _) in enumerate(file.scan()):
+        yield read_row(file, place, row=row, source=path.stem)
 
 
-def parse_record(record: object, *, index: int, image_root: Path, source: str) -> Sample:
-    """Turns one LLaVA record into a sample.
+def read_row(file: RecordFile, place: Sequence[int], *, row: int, source: str) -> Sample:
+    """Reads one record of a file as a sample.
 
     Args:
-        record: the decoded JSON value.
-        index: its position in the file; becomes the id of a record without one.
-        image_root: the folder its image path is relative to.
+        file: of any kind.
+        place: where the record is in it.
+        row: the record's number in it; becomes the id of a record without one.
         source: the data set it comes from.
 
     Raises:
-        ValueError: if the record is faulty, naming it by index and id.
+        ValueError: if the record is faulty, naming file, record and fault.
+    """
+    try:
+        return parse_record(file.fetch(*place), row=row, source=source)
+    except ValueError as error:
+        raise ValueError(f"{file.path}: record {row}: {error}") from error
+
+
+def parse_record(record: object, *, row: int, source: str) -> Sample:
+    """Turns one LLaVA record into a sample.
+
+    Args:
+        record: the decoded JSON value, its image being a path or the contents of a file.
+        row: its position in the file; becomes the id of a record without one.
+        source: the data set it comes from.
+
+    Raises:
+        ValueError: if the record is faulty, naming it by its id.
     """
     if not isinstance(record, Mapping):
-        raise ValueError(f"record {index}: must be an object, got {type(record).__name__}")
+        raise ValueError(f"must be an object, got {type(record).__name__}")
     given = record.get("id")
-    sample_id = str(index if given is None or given == "" else given)
+    sample_id = str(row if given is None or given == "" else given)
     try:
-        image = _image_path(record.get("image"), image_root)
+        image = _image(record.get("image"))
         turns = _turns(record.get("conversations"), has_image=image is not None)
         return Sample(id=sample_id, turns=turns, image=image, source=source)
     except ValueError as error:
-        raise ValueError(f"record {index} (id {sample_id!r}): {error}") from error
+        raise ValueError(f"id {sample_id!r}: {error}") from error
+
+
+def measure_record(record: Any) -> tuple[int, int, bool]:
+    """Returns characters, turns, and whether there is an image: those of the record's sample.
+
+    The record is not checked; of one that makes no sample the answer means nothing.
+    """
+    try:
+        values = [entry["value"] for entry in record["conversations"]]
+        values[0] = _without_marker(values[0])
+        return sum(map(len, values)), len(values) // 2, record.get("image") is not None
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return 0, 0, False
 
 
 def to_record(sample: Sample, *, image_root: Path) -> dict[str, Any]:
@@ -120,35 +147,19 @@ def _is_jsonl(path: Path) -> bool:
     return path.suffix == ".jsonl"
 
 
-def _records(path: Path) -> Iterator[object]:
-    if _is_jsonl(path):
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _decode(line, where=f"{path}, line {number}")
-        return
-    records = _decode(path.read_text(encoding="utf-8-sig"), where=str(path))
-    if not isinstance(records, list):
-        raise ValueError(f"{path}: must hold a list of records, got {type(records).__name__}")
-    yield from records
-
-
-def _decode(text: str, *, where: str) -> object:
-    try:
-        decoded: object = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON ({error})") from error
-    return decoded
-
-
-def _image_path(image: object, image_root: Path) -> Path | None:
-    if image is None:
-        return None
+def _image(image: object) -> ImageRef | None:
+    if image is None or isinstance(image, Path):
+        return image
+    if isinstance(image, bytes):
+        if not image:
+            raise ValueError("its image is stored with 0 bytes")
+        return image
     if isinstance(image, list):
         raise ValueError(f"'image' is a list of {len(image)}; a sample has at most one image")
-    if not isinstance(image, str) or not image.strip():
-        raise ValueError(f"'image' must be a file name, got {image!r}; leave it out for a text-only record")
-    return image_root / image
+    raise ValueError(
+        f"'image' must be a file name (in parquet files the contents of the file), got {image!r}; leave it out for a "
+        "text-only record"
+    )
 
 
 def _turns(conversations: object, *, has_image: bool) -> tuple[Turn, ...]:
@@ -190,4 +201,8 @@ def _take_marker(question: str, *, has_image: bool) -> str:
         raise ValueError(f"{IMAGE_MARKER} in the first question, but the record has no 'image'")
     if question.count(IMAGE_MARKER) > 1:
         raise ValueError(f"{IMAGE_MARKER} {question.count(IMAGE_MARKER)} times; a sample has at most one image")
-    return question.replace(IMAGE_MARKER, "").strip()
+    return _without_marker(question)
+
+
+def _without_marker(question: str) -> str:
+    return question.replace(IMAGE_MARKER, "").strip() if IMAGE_MARKER in question else question

@@ -8,8 +8,7 @@ not its matter, see `replacement.py`; neither are pixels, tokens or batches.
 """
 
 import functools
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,33 +16,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionvl.data.easy_vqa_source import EasyVqaSource
-from fusionvl.data.joined_source import JoinedSource
-from fusionvl.data.llava_source import LlavaSource
+from fusionvl.data.easy_vqa import EasyVqaSource
+from fusionvl.data.faults import Fault, check_image, try_row
+from fusionvl.data.file_source import FileSource
+from fusionvl.data.json_file import JsonFile
 from fusionvl.data.mixture_file import MixtureEntry, read_mixture_file
-from fusionvl.data.mixture_order import MixtureOrder, Place, Places
-from fusionvl.data.parquet_source import ParquetSource
+from fusionvl.data.mixture_order import MixtureOrder, Place
+from fusionvl.data.parquet_file import ParquetFile
+from fusionvl.data.permutation import permuted
+from fusionvl.data.record_file import RecordFile
 from fusionvl.data.sample import Sample
-from fusionvl.data.selection import Selection
-from fusionvl.data.source import Source
-from fusionvl.data.tar_source import TarSource
+from fusionvl.data.sampling_strategy import Strategy
+from fusionvl.data.source import Shapes, Source, gather_shapes
+from fusionvl.data.tar_file import TarFile
+from fusionvl.run_folder import fingerprint
 
 _PROBED_ROWS = 8
 
 
 @dataclass(frozen=True)
 class MixturePart:
-    """One source of a mixture.
+    """What takes part of one source; its rows are numbered anew.
 
     Attributes:
         source: the data.
-        selection: which of its rows take part.
+        strategy: which of its rows take part.
         weight: its share against the other weights, or None for natural proportions.
+        label: decides a random choice of rows.
     """
 
     source: Source
-    selection: Selection
+    strategy: Strategy
     weight: float | None
+    label: str
+
+    def __len__(self) -> int:
+        return self.strategy.count(len(self.source))
+
+    def to_rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the source's own rows for numbers below the length. Computed when asked for, never stored."""
+        if self.strategy.which == "end":
+            return numbers + (len(self.source) - len(self))
+        if self.strategy.which == "random":
+            return permuted(numbers, len(self.source), self.label)
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -60,22 +76,23 @@ class Mixture:
 
     def __len__(self) -> int:
         """Rows that take part."""
-        return sum(len(part.selection) for part in self.parts)
+        return sum(map(len, self.parts))
 
     @functools.cached_property
     def order(self) -> MixtureOrder:
-        """Position -> source, number within the selection, pass."""
+        """Position -> source, number among the rows that take part, pass."""
         weights = tuple(part.weight for part in self.parts if part.weight is not None)
-        return MixtureOrder(tuple(len(part.selection) for part in self.parts), self.seed, weights or None)
+        return MixtureOrder(tuple(map(len, self.parts)), self.seed, weights or None)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells whether two mixtures give the same order: names, sizes, selections, weights, seed."""
-        facts = [
-            (part.source.name, len(part.source), part.selection.strategy, part.weight, self.seed)
-            for part in self.parts
-        ]
-        return hashlib.sha256(repr(facts).encode("utf-8", "surrogatepass")).hexdigest()
+        """Tells whether two mixtures give the same samples in the same order.
+
+        Made of the seed and, for each source, name, contents, strategy and weight. Images in files of their own do
+        not count.
+        """
+        facts = [(part.source.name, part.source.fingerprint, vars(part.strategy), part.weight) for part in self.parts]
+        return fingerprint(self.seed, facts)
 
     def read(self, place: Place) -> Sample:
         """Reads the sample at a place of the order.
@@ -88,19 +105,17 @@ class Mixture:
 
     def row(self, place: Place) -> int:
         """Returns the source's own row at a place of the order."""
-        return int(self.parts[place.source].selection.to_rows(np.array([place.row], dtype=np.int64))[0])
+        return int(self.parts[place.source].to_rows(np.array([place.row]))[0])
 
-    def statistics(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Returns whether the samples at positions have an image, and their approximate lengths in characters."""
-        places: Places = self.order.places(positions)
-        has_image = np.zeros(len(positions), dtype=bool)
-        lengths = np.zeros(len(positions), dtype=np.int64)
-        for number in np.unique(places.source).tolist():
-            own = places.source == number
-            rows = self.parts[number].selection.to_rows(places.row[own])
-            has_image[own] = self.parts[number].source.has_image(rows)
-            lengths[own] = self.parts[number].source.lengths(rows)
-        return has_image, lengths
+    def shapes(self, positions: NDArray[np.int64]) -> Shapes:
+        """Returns what the samples at positions are like, from the indexes alone."""
+        places = self.order.places(positions)
+
+        def of_part(number: int, own: NDArray[np.bool_]) -> Shapes:
+            part = self.parts[number]
+            return part.source.shapes(part.to_rows(places.row[own]))
+
+        return gather_shapes(places.source, of_part)
 
 
 def open_mixture(
@@ -123,55 +138,38 @@ def open_mixture(
             none of a few rows spread over a source can be used (as with a wrong image folder).
         ModuleNotFoundError: if a package for a kind of file is not installed.
     """
-    parts = []
-    for entry in read_mixture_file(description, image_folder=image_folder):
-        try:
-            source = _open_source(entry, index_folder)
-            selection = Selection(entry.strategy, len(source), f"select/{seed}/{entry.name}")
-            if not len(selection):
-                raise ValueError(f"{entry.name}: holds no rows; take the entry out")
-            _probe(source, selection, seed)
-        except ValueError as error:
-            raise ValueError(f"{entry.where}: {error}") from error
-        parts.append(MixturePart(source, selection, entry.weight))
-    return Mixture(tuple(parts), seed)
+    entries = read_mixture_file(description, image_folder=image_folder)
+    return Mixture(tuple(_part(entry, seed, index_folder) for entry in entries), seed)
 
 
-def _open_source(entry: MixtureEntry, index_folder: Path | None) -> Source:
-    if entry.kind == "easy-vqa":
-        return EasyVqaSource(name=entry.name, **entry.options)
-    sources = [_open_file(entry, path, index_folder) for path in entry.files]
-    return sources[0] if len(sources) == 1 else JoinedSource(entry.name, sources)
-
-
-def _open_file(entry: MixtureEntry, path: Path, index_folder: Path | None) -> Source:
-    if entry.kind == "parquet":
-        return ParquetSource(path, name=entry.name, index_folder=index_folder)
-    if entry.kind == "tar":
-        return TarSource(path, name=entry.name, index_folder=index_folder)
-    return LlavaSource(
-        path,
-        name=entry.name,
-        lines=entry.kind == "jsonl",
-        image_folder=entry.image_folder,
-        index_folder=index_folder,
-    )
-
-
-def _probe(source: Source, selection: Selection, seed: int) -> None:
-    """Reads a few rows; only when all are unusable is the source itself wrong."""
-    numbers = np.unique(np.linspace(0, len(selection) - 1, _PROBED_ROWS).astype(np.int64))
-    faults = [_fault(source, row, seed) for row in selection.to_rows(numbers).tolist()]
-    found: Sequence[str] = [fault for fault in faults if fault is not None]
-    if len(found) == len(faults):
-        raise ValueError(f"none of {len(faults)} rows looked at can be used; the first: {found[0]}")
-
-
-def _fault(source: Source, row: int, seed: int) -> str | None:
+def _part(entry: MixtureEntry, seed: int, index_folder: Path | None) -> MixturePart:
     try:
-        sample = source.read(row, epoch=0, seed=seed)
+        if entry.kind == "easy-vqa":
+            source: Source = EasyVqaSource(name=entry.name, **entry.options)
+        else:
+            files = [_file(entry, path) for path in entry.files]
+            source = FileSource(entry.name, files, index_folder=index_folder)
+        part = MixturePart(source, entry.strategy, entry.weight, f"select/{seed}/{entry.name}")
+        if not len(part):
+            raise ValueError(f"{entry.name}: holds no rows; take the entry out")
+        _probe(part, seed)
     except ValueError as error:
-        return str(error)
-    if isinstance(sample.image, Path) and not sample.image.is_file():
-        return f"record {row}: there is no image {sample.image}; correct 'image_folder'"
-    return None
+        raise ValueError(f"{entry.where}: {error}") from error
+    return part
+
+
+def _file(entry: MixtureEntry, path: Path) -> RecordFile:
+    if entry.kind == "parquet":
+        return ParquetFile(path)
+    if entry.kind == "tar":
+        return TarFile(path)
+    return JsonFile(path, lines=entry.kind == "jsonl", image_folder=entry.image_folder)
+
+
+def _probe(part: MixturePart, seed: int) -> None:
+    """Reads a few rows; only when all are unusable is the source itself wrong."""
+    numbers = np.unique(np.linspace(0, len(part) - 1, _PROBED_ROWS).astype(np.int64))
+    tried = [try_row(part.source, row, check_image, epoch=0, seed=seed) for row in part.to_rows(numbers).tolist()]
+    faults = [found for found in tried if isinstance(found, Fault)]
+    if len(faults) == len(tried):
+        raise ValueError(f"none of {len(faults)} rows looked at can be used; the first: {faults[0]}")

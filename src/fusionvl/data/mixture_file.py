@@ -5,21 +5,22 @@ is told with file, entry and remedy. Opens no data; that is `mixture.py`.
 """
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeVar
 
 import yaml
 
-from fusionvl.data.selection import Strategy, parse_strategy
+from fusionvl.data.sampling_strategy import Strategy
 
-Kind: TypeAlias = Literal["json", "jsonl", "parquet", "tar", "easy-vqa"]
+Found = TypeVar("Found")
 
-_KINDS: tuple[Kind, ...] = get_args(Kind)
-_FILE_KINDS = _KINDS[:-1]
-_FILE_KEYS = frozenset({"json_path", "path", "sampling_strategy", "image_folder", "weight", "kind", "name"})
-_EASY_VQA_KEYS = frozenset({"kind", "name", "sampling_strategy", "weight", "part", "questions", "max_turns"})
+_FILE_KINDS = ("json", "jsonl", "parquet", "tar")
+_EASY_VQA = "easy-vqa"
+_KEYS = {"kind", "name", "sampling_strategy", "weight"}
+_FILE_KEYS = _KEYS | {"json_path", "path", "image_folder"}
+_EASY_VQA_OPTIONS = {"part", "questions", "max_turns"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class MixtureEntry:
 
     Attributes:
         where: mixture file and entry, for messages.
-        kind: how its files are read.
+        kind: how its files are read: json, jsonl, parquet or tar; or easy-vqa.
         name: names the source.
         files: what it consists of, in order; none for easy-VQA.
         strategy: which of its rows take part.
@@ -38,7 +39,7 @@ class MixtureEntry:
     """
 
     where: str
-    kind: Kind
+    kind: str
     name: str
     files: tuple[Path, ...]
     strategy: Strategy
@@ -96,67 +97,70 @@ def _load(path: Path) -> dict[Any, Any]:
 def _entry(given: object, where: str, base: Path, image_folder: Path | None) -> MixtureEntry:
     if not isinstance(given, Mapping):
         raise ValueError(f"{where}: must be keys and values, got {given!r}")
-    is_easy_vqa = given.get("kind") == "easy-vqa"
-    known = _EASY_VQA_KEYS if is_easy_vqa else _FILE_KEYS
+    is_easy_vqa = given.get("kind") == _EASY_VQA
+    known = _KEYS | _EASY_VQA_OPTIONS if is_easy_vqa else _FILE_KEYS
     if unknown := sorted(set(given) - known, key=str):
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
     try:
-        strategy = parse_strategy(given.get("sampling_strategy", "all"))
-        weight = _weight(given.get("weight"))
+        name, weight = _text(given, "name"), _weight(given.get("weight"))
+        strategy = Strategy.parse(given.get("sampling_strategy", "all"))
         if is_easy_vqa:
-            options = {key: given[key] for key in ("part", "questions", "max_turns") if key in given}
-            name = _text(given, "name") or "easy-vqa-train"
-            return MixtureEntry(where, "easy-vqa", name, (), strategy, None, weight, options)
+            options = {key: given[key] for key in given if key in _EASY_VQA_OPTIONS}
+            return MixtureEntry(where, _EASY_VQA, name or "easy-vqa-train", (), strategy, None, weight, options)
         files = _files(given, base)
         kind = _kind(given.get("kind"), files)
-        name = _text(given, "name") or files[0].stem
         folder = _image_folder(given, kind, base, image_folder)
+        return MixtureEntry(where, kind, name or files[0].stem, files, strategy, folder, weight, {})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    return MixtureEntry(where, kind, name, files, strategy, folder, weight, {})
 
 
 def _files(given: Mapping[Any, Any], base: Path) -> tuple[Path, ...]:
     paths = [text for key in ("json_path", "path") if (text := _text(given, key))]
     if len(paths) != 1:
         raise ValueError("give the file as 'json_path' or as 'path', and only once")
-    places = [base / paths[0], Path(paths[0])]
-    for place in places:
-        if place.is_file():
-            return (place,)
-        found = sorted(Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file())
-        if found:
-            return tuple(found)
-    looked = " or ".join(str(place) for place in dict.fromkeys(places))
-    raise ValueError(f"there is no data file {looked}; correct 'json_path', or take the entry out")
+    return _look(paths[0], base, _matching, "there is no data file {}; correct 'json_path', or take the entry out")
 
 
-def _kind(given: object, files: tuple[Path, ...]) -> Kind:
-    wanted = files[0].suffix.removeprefix(".").lower() if given is None else given
-    for kind in _FILE_KINDS:
-        if kind == wanted:
-            return kind
+def _matching(place: Path) -> tuple[Path, ...]:
+    """The file of this name, or the files that it is a pattern of."""
+    if place.is_file():
+        return (place,)
+    return tuple(path for name in sorted(glob.glob(str(place), recursive=True)) if (path := Path(name)).is_file())
+
+
+def _kind(given: object, files: tuple[Path, ...]) -> str:
+    kind = files[0].suffix.removeprefix(".").lower() if given is None else given
+    if kind in _FILE_KINDS:
+        return str(kind)
     if given is not None:
-        raise ValueError(f"unknown kind {given!r}; known are {', '.join(_KINDS)}")
+        raise ValueError(f"unknown kind {given!r}; known are {', '.join((*_FILE_KINDS, _EASY_VQA))}")
     raise ValueError(
         f"{files[0]}: cannot tell what it is from its ending; set 'kind' to one of {', '.join(_FILE_KINDS)}"
     )
 
 
-def _image_folder(given: Mapping[Any, Any], kind: Kind, base: Path, default: Path | None) -> Path | None:
+def _image_folder(given: Mapping[Any, Any], kind: str, base: Path, default: Path | None) -> Path | None:
     text = _text(given, "image_folder")
-    if kind not in ("json", "jsonl"):
-        if text:
-            raise ValueError(f"'image_folder' is for JSON files; {kind} files hold their images themselves")
-        return None
-    if text is None and default is None:
-        return None
-    places = [base / text, Path(text)] if text else [Path(str(default))]
+    if kind in ("json", "jsonl"):
+        if text is None and default is None:
+            return None
+        # The default was not written in the mixture file, so it is not looked up from there.
+        start = base if text else Path()
+        missing = "there is no image folder {}; correct 'image_folder'"
+        return _look(text or str(default), start, lambda place: place if place.is_dir() else None, missing)
+    if text:
+        raise ValueError(f"'image_folder' is for JSON files; {kind} files hold their images themselves")
+    return None
+
+
+def _look(path: str, base: Path, find: Callable[[Path], Found | None], missing: str) -> Found:
+    """What is found at a path from the mixture file's folder, else from the working directory."""
+    places = dict.fromkeys((base / path, Path(path)))
     for place in places:
-        if place.is_dir():
-            return place
-    looked = " or ".join(str(place) for place in dict.fromkeys(places))
-    raise ValueError(f"there is no image folder {looked}; correct 'image_folder'")
+        if found := find(place):
+            return found
+    raise ValueError(missing.format(" or ".join(map(str, places))))
 
 
 def _weight(given: object) -> float | None:

@@ -89,9 +89,11 @@ class MixtureOrder:
             raise ValueError(f"positions count from 0, got {positions.min()}")
         rounds, offsets = np.divmod(positions, self.round_length or np.iinfo(np.int64).max)
         found = Places(*(np.empty(len(positions), dtype=np.int64) for _ in Places._fields))
-        keys = np.stack((rounds, offsets // BLOCK), axis=1)
-        for round_number, block in np.unique(keys, axis=0).tolist():
-            own = (keys[:, 0] == round_number) & (keys[:, 1] == block)
+        blocks = (self.round_length or np.iinfo(np.int64).max) // BLOCK + 1  # of a round
+        keys = rounds * blocks + offsets // BLOCK
+        for key in np.unique(keys).tolist():
+            round_number, block = divmod(key, blocks)
+            own = keys == key
             within = offsets[own] - block * BLOCK
             for target, values in zip(found, _block(self, round_number, block), strict=True):
                 target[own] = values[within]

@@ -10,21 +10,21 @@ use a sample (opening its image, encoding its text) is the caller's `decode`; th
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal
 
 import numpy as np
 
+from fusionvl.data.faults import Fault, FaultKind, Ready, try_row
 from fusionvl.data.mixture import Mixture
 from fusionvl.data.mixture_order import Place
 from fusionvl.data.permutation import permuted
-from fusionvl.data.sample import OverLongError, Sample
+from fusionvl.data.sample import Sample
+from fusionvl.run_folder import writing
 
 logger = logging.getLogger(__name__)
-Ready = TypeVar("Ready")
-FaultKind: TypeAlias = Literal["corrupt", "over-long"]
 
 _REPLACEMENTS_TRIED = 16
 _FEWEST_READS = 1000  # before, a ratio says little: the limit is that of this many reads
@@ -55,42 +55,16 @@ class FaultPolicy:
             raise ValueError(f"max_corrupt_ratio must be from 0 to 1, got {self.max_corrupt_ratio}")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One sample that could not be used: a line of the quarantine file.
-
-    Attributes:
-        position: of the run, whose sample was wanted.
-        source: the data set.
-        row: of the source.
-        id: the sample's id, or None if the row could not be read so far.
-        epoch: the pass over the source.
-        kind: corrupt or over-long.
-        reason: what was wrong.
-        replaced_by: the source's row that was taken instead; None if none could be.
-    """
-
-    position: int
-    source: str
-    row: int
-    id: str | None
-    epoch: int
-    kind: FaultKind
-    reason: str
-    replaced_by: int | None = None
-
-
 class SampleReader(Generic[Ready]):
     """Reads samples by position, replacing those that cannot be used.
 
-    Counts are those of this process: with data-loader workers, each has its own. The counts of all are in the
-    quarantine file, see `quarantine_counts`.
+    Counts are those of this process: with data-loader workers, each has its own. The faults of all are in the
+    quarantine file.
 
     Args:
         mixture: the data.
-        decode: makes of a sample what the caller uses; raises `OverLongError` for one that does not fit, and another
-            `ValueError` for one that is corrupt.
-        policy: what to do with those.
+        decode: makes of a sample what the caller uses; see `try_row`.
+        policy: what to do with faults.
         quarantine: a JSON lines file to which faults are appended; its folder must exist.
 
     Attributes:
@@ -119,92 +93,62 @@ class SampleReader(Generic[Ready]):
         Replacements are other rows of the same source, in an order that seed and position decide.
 
         Raises:
-            ValueError: if the policy says so, too many samples are corrupt, or no replacement can be used either.
+            ValueError: if the policy says so, too many samples are corrupt, no replacement can be used either, or
+                the quarantine file cannot be written.
         """
         place = self.mixture.order.at(position)
-        ready = self._try(position, place)
-        if not isinstance(ready, Fault):
-            return ready
-        faults = [ready]
-        for candidate in self._replacements(position, place):
-            self._stop_if_told(faults)
-            ready = self._try(position, candidate)
+        faults: list[Fault] = []
+        for candidate in self._candidates(position, place):
+            ready = self._try(candidate)
             if not isinstance(ready, Fault):
-                self._record(faults, self.mixture.row(candidate))
+                self._record(position, faults, self.mixture.row(candidate))
                 return ready
             faults.append(ready)
-        self._record(faults, None)
+            if verdict := self._stop(ready):
+                self._record(position, faults, None)
+                raise ValueError(verdict)
+        self._record(position, faults, None)
         raise ValueError(
             f"{faults[0].source}: neither row {faults[0].row} nor any of {len(faults) - 1} replacements can be used; "
             f"the first reason: {faults[0].reason}"
         )
 
-    def _try(self, position: int, place: Place) -> Ready | Fault:
+    def _try(self, place: Place) -> Ready | Fault:
         self.reads += 1
-        sample = None
-        try:
-            sample = self.mixture.read(place)
-            return self.decode(sample)
-        except ValueError as error:
-            kind: FaultKind = "over-long" if isinstance(error, OverLongError) else "corrupt"
-            name = self.mixture.parts[place.source].source.name
-            self.faults[name, kind] += 1
-            found = None if sample is None else sample.id
-            return Fault(position, name, self.mixture.row(place), found, place.epoch, kind, str(error))
+        source, seed = self.mixture.parts[place.source].source, self.mixture.seed
+        ready = try_row(source, self.mixture.row(place), self.decode, epoch=place.epoch, seed=seed)
+        if isinstance(ready, Fault):
+            self.faults[ready.source, ready.kind] += 1
+        return ready
 
-    def _replacements(self, position: int, place: Place) -> list[Place]:
+    def _candidates(self, position: int, place: Place) -> Iterator[Place]:
+        """The place itself, then what may replace it."""
+        yield place
         size = self.mixture.order.sizes[place.source]
         first = np.arange(min(size, _REPLACEMENTS_TRIED + 1))
         numbers = permuted(first, size, f"replace/{self.mixture.seed}/{position}").tolist()
         others = [number for number in numbers if number != place.row][:_REPLACEMENTS_TRIED]
-        return [Place(place.source, number, place.epoch) for number in others]
+        yield from (Place(place.source, number, place.epoch) for number in others)
 
-    def _stop_if_told(self, faults: list[Fault]) -> None:
-        fault = faults[-1]
-        named = f"{fault.source}, row {fault.row}" + (f" (id {fault.id!r})" if fault.id is not None else "")
+    def _stop(self, fault: Fault) -> str | None:
+        """Why the run ends with a fault; None if it goes on."""
         action = self.policy.on_over_long if fault.kind == "over-long" else self.policy.on_corrupt
         if action == "error":
-            self._record(faults, None)
-            raise ValueError(f"{fault.kind} sample: {named}: {fault.reason}")
+            return f"{fault.kind} sample: {fault}"
         corrupt = sum(count for (_, kind), count in self.faults.items() if kind == "corrupt")
         if corrupt > self.policy.max_corrupt_ratio * max(self.reads, _FEWEST_READS):
-            self._record(faults, None)
-            raise ValueError(
+            return (
                 f"{corrupt} of {self.reads} samples read are corrupt, more than max_corrupt_ratio="
-                f"{self.policy.max_corrupt_ratio}; the last: {named}: {fault.reason}. `fusionvl data verify` lists all"
+                f"{self.policy.max_corrupt_ratio}; the last: {fault}. `fusionvl data verify` lists all"
             )
+        return None
 
-    def _record(self, faults: list[Fault], replaced_by: int | None) -> None:
+    def _record(self, position: int, faults: list[Fault], replaced_by: int | None) -> None:
         for fault in faults:
-            logger.warning(
-                "%s, row %d (id %s) is %s: %s; replaced by row %s",
-                fault.source,
-                fault.row,
-                fault.id,
-                fault.kind,
-                fault.reason,
-                replaced_by,
-            )
-        if self.quarantine is None:
+            logger.warning("%s sample: %s; replaced by row %s", fault.kind, fault, replaced_by)
+        if self.quarantine is None or not faults:
             return
-        lines = (json.dumps(asdict(fault) | {"replaced_by": replaced_by}) + "\n" for fault in faults)
-        with self.quarantine.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))  # one write, so that lines of several processes do not mix
-
-
-def quarantine_counts(quarantine: Path) -> Counter[tuple[str, str]]:
-    """Counts the faults in a quarantine file, by source and kind; a repetition after a resumption counts once.
-
-    A file that is not there has none.
-
-    Raises:
-        ValueError: if the file holds something else.
-    """
-    if not quarantine.exists():
-        return Counter()
-    try:
-        faults = [json.loads(line) for line in quarantine.read_text(encoding="utf-8").splitlines()]
-        distinct = {(fault["position"], fault["source"], fault["row"], fault["kind"]) for fault in faults}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{quarantine}: not a quarantine file ({error})") from error
-    return Counter((source, kind) for _, source, _, kind in distinct)
+        lines = [{"position": position, **asdict(fault), "replaced_by": replaced_by} for fault in faults]
+        content = "".join(json.dumps(line) + "\n" for line in lines)
+        with writing(self.quarantine), self.quarantine.open("a", encoding="utf-8") as file:
+            file.write(content)  # one write, so that lines of several processes do not mix

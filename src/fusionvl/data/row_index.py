@@ -1,93 +1,112 @@
-"""Where the rows of a data file are: a table on disk, built once, memory-mapped by every process that reads the file.
+"""Where the records of a file are and how large: a table on disk, built once, mapped into memory by every process.
 
-The table is an ordinary `.npy` file of one record per row. Its name carries the file's path, size and time of change
-and the version of the format, so a changed file gets another table. Knows nothing of what a row holds: each kind of
-source brings its own columns and its own way of finding rows.
+The table's name carries the file's path, size and time of change, so a changed file gets another table, and a hash
+of the file's contents, which tells whether they changed. Knows no kind of file: each brings its own way of finding
+records.
 """
 
-import contextlib
 import functools
-import hashlib
+import glob
+import itertools
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from numpy.lib import format as npy
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-Rows: TypeAlias = NDArray[Any]
-"""A structured array: one record per row of the data file."""
+from fusionvl.data.llava import measure_record
+from fusionvl.data.record_file import RecordFile, Reopened
+from fusionvl.data.source import Shapes
+from fusionvl.run_folder import fingerprint, write_whole, writing
 
-_FORMAT_VERSION = 1
+_SHAPE = (("characters", "<u4"), ("turns", "<u4"), ("has_image", "?"))
+_FORMAT_VERSION = 2
 _FOLDER = ".fusionvl-index"
-_LONGEST_STEM = 60
+_LONGEST_STEM = 40
+_PIECE_ROWS = 8192
 
 
 @dataclass(frozen=True)
-class RowIndex:
-    """A finished table. Pickles as its path, so a worker process maps the file instead of copying it.
+class RowIndex(Reopened):
+    """A finished table: for each record its place, characters, turns, and whether it has an image.
 
     Attributes:
         path: the table's file.
+        columns: of the table.
     """
 
     path: Path
+    columns: np.dtype[Any]
 
-    @functools.cached_property
-    def rows(self) -> Rows:
-        """All records, mapped into memory and not read."""
-        return np.load(self.path, mmap_mode="r", allow_pickle=False)
+    @property
+    def fingerprint(self) -> str:
+        """Of the contents of the data file."""
+        return self.path.stem.rpartition(".")[2]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+    def place(self, row: int) -> tuple[int, ...]:
+        """Where a record is, in the terms of its kind of file."""
+        return tuple(self._rows[row].item()[: -len(_SHAPE)])
+
+    def shapes(self, rows: NDArray[np.int64]) -> Shapes:
+        """Characters, turns and presence of an image."""
+        found = self._rows[rows]
+        return Shapes(found["characters"].astype(np.int64), found["turns"].astype(np.int64), found["has_image"])
+
+    @functools.cached_property
+    def _rows(self) -> NDArray[Any]:
+        """The table, mapped into memory and not read."""
+        if not self.path.stat().st_size:
+            return np.zeros(0, self.columns)
+        return np.memmap(self.path, self.columns, mode="r")
 
 
-def open_index(
-    data_file: Path,
-    columns: np.dtype[Any],
-    find_rows: Callable[[], Iterator[Rows]],
-    *,
-    folder: Path | None = None,
-) -> RowIndex:
+def open_index(file: RecordFile, *, folder: Path | None = None) -> RowIndex:
     """Opens the table of a data file, building it first where there is none or the data file has changed.
 
     Any number of processes may call this at once: one builds, the others wait for it. The table appears whole or not
-    at all, so a process killed while building leaves nothing that another would take for a table.
+    at all, so a process killed while building leaves nothing that another would take for a table. Building reads the
+    whole file, to hash it and to find the records, and needs little memory whatever the file's size.
 
     Args:
-        data_file: the file with the rows.
-        columns: of the table.
-        find_rows: reads the data file and yields pieces of the table, in order.
+        file: with the records.
         folder: where tables are kept; by default `.fusionvl-index` next to the data where that can be written, else
             the user's cache folder.
 
     Raises:
-        ValueError: if there is no such data file, or `find_rows` cannot read it.
-        OSError: if the table cannot be written.
+        ValueError: if there is no such data file, its records cannot be told apart, or the table cannot be written.
     """
-    if not data_file.is_file():
-        raise ValueError(f"{data_file}: there is no such data file")
-    home = _home(data_file) if folder is None else folder
-    home.mkdir(parents=True, exist_ok=True)
-    of_file, of_state = _names(data_file, columns)
-    target = home / f"{of_file}.{of_state}.npy"
-    if _is_whole(target, columns):
-        return RowIndex(target)
-    with FileLock(home / f"{of_file}.lock"):
-        if not _is_whole(target, columns):
-            _build(target, columns, find_rows)
-            for old in home.glob(f"{of_file}.*.npy"):
-                if old != target:
+    if not file.path.is_file():
+        raise ValueError(f"{file.path}: there is no such data file")
+    columns = np.dtype([*((name, "<i8") for name in file.place), *_SHAPE])
+    home = _home(file.path) if folder is None else folder
+    with writing(home):
+        home.mkdir(parents=True, exist_ok=True)
+    of_file, of_state = _names(file.path, columns)
+    built = glob.escape(f"{of_file}.{of_state}.") + "*.rows"
+    lock = home / f"{of_file}.lock"
+    if not any(home.glob(built)):
+        with FileLock(lock):
+            if not any(home.glob(built)):
+                table = home / f"{of_file}.{of_state}.{fingerprint(file.path)}.rows"
+                write_whole(table, _pieces(file, columns))
+                for old in set(home.glob(glob.escape(of_file) + ".*")) - {table, lock}:
                     old.unlink(missing_ok=True)
-    return RowIndex(target)
+    return RowIndex(min(home.glob(built)), columns)
+
+
+def _pieces(file: RecordFile, columns: np.dtype[Any]) -> Iterator[bytes]:
+    scanned = tqdm(file.scan(), desc=f"Indexing {file.path.name}", unit=" rows", delay=2, leave=False)
+    rows = ((*place, *measure_record(record)) for place, record in scanned)
+    while piece := list(itertools.islice(rows, _PIECE_ROWS)):
+        yield np.array(piece, columns).tobytes()
 
 
 def _home(data_file: Path) -> Path:
@@ -102,44 +121,5 @@ def _names(data_file: Path, columns: np.dtype[Any]) -> tuple[str, str]:
     """The part of a table's name that stands for the file, and the part that stands for its present state."""
     path = data_file.resolve()
     stat = path.stat()
-    state = f"{stat.st_size}/{stat.st_mtime_ns}/{_FORMAT_VERSION}/{columns.descr}"
-    return f"{path.stem[:_LONGEST_STEM]}-{_digest(str(path))}", _digest(state)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _is_whole(target: Path, columns: np.dtype[Any]) -> bool:
-    """Whether a table is there with every record; a torn one (say after a full disk) counts as missing."""
-    try:
-        rows = np.load(target, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return False
-    return bool(rows.dtype == columns and target.stat().st_size == rows.offset + rows.nbytes)
-
-
-def _build(target: Path, columns: np.dtype[Any], find_rows: Callable[[], Iterator[Rows]]) -> None:
-    handle, name = tempfile.mkstemp(prefix=f"{target.stem}.", suffix=".unfinished", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _write_header(file, columns, 0)
-            count = 0
-            for piece in find_rows():
-                file.write(np.ascontiguousarray(piece, dtype=columns).tobytes())
-                count += len(piece)
-            file.seek(0)
-            _write_header(file, columns, count)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files that others of the machine could not read
-        os.replace(name, target)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-
-
-def _write_header(file: BinaryIO, columns: np.dtype[Any], count: int) -> None:
-    """Writes the header of a `.npy` file; numpy leaves room in it for the count to grow."""
-    description: Any = {"descr": npy.dtype_to_descr(columns), "fortran_order": False, "shape": (count,)}
-    npy.write_array_header_1_0(file, description)
+    state = fingerprint([stat.st_size, stat.st_mtime_ns, _FORMAT_VERSION, columns.descr])
+    return f"{path.stem[:_LONGEST_STEM]}-{fingerprint(str(path))[:16]}", state[:16]

@@ -8,109 +8,85 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from tqdm import tqdm
 
+from fusionvl.data.faults import check_image, try_row
 from fusionvl.data.mixture import Mixture
-from fusionvl.data.replacement import FaultKind
-from fusionvl.data.sample import OverLongError, Sample
-from fusionvl.data.verification_report import FaultyRow, MixtureReport, SourceReport
+from fusionvl.data.sample import Sample
+from fusionvl.data.verification_report import MixtureReport, SourceReport
 
 Measure: TypeAlias = Callable[[Sample], int]
 """Opens everything a sample needs and returns its tokens; raises `ValueError` for a sample that cannot be used."""
 
 _CHUNK_ROWS = 1024
+_Chunk: TypeAlias = tuple[int, int]  # a source's number, the first of some rows that take part of it
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    part: int
-    start: int
-    stop: int
-
-
-def verify_mixture(
-    mixture: Mixture, *, measure: Measure | None = None, processes: int = 1, listed: int = 20
-) -> MixtureReport:
+def verify_mixture(mixture: Mixture, measure: Measure, *, processes: int = 1) -> MixtureReport:
     """Reads every row that takes part, once.
 
     Args:
         mixture: the data.
-        measure: counts a sample's tokens after opening its image; without it lengths are in characters, and of an
-            image only its presence is looked at. Must be picklable for several processes.
+        measure: counts a sample's tokens after opening its image. Must be picklable for several processes.
         processes: that read at the same time.
-        listed: most faulty rows of each source that the report names; all are counted.
 
     Returns:
         The report; see `MixtureReport.write`.
 
     Raises:
-        ValueError: if `processes` or `listed` is out of range.
+        ValueError: if `processes` is out of range.
     """
-    if processes < 1 or listed < 0:
-        raise ValueError(f"processes must be at least 1 and listed at least 0, got {processes} and {listed}")
-    reports = [
-        SourceReport(name=part.source.name, rows_in_file=len(part.source), listed=listed) for part in mixture.parts
-    ]
-    chunks = [
-        _Chunk(number, start, min(start + _CHUNK_ROWS, len(part.selection)))
-        for number, part in enumerate(mixture.parts)
-        for start in range(0, len(part.selection), _CHUNK_ROWS)
-    ]
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
+    reports = [SourceReport(part.source.name, rows_in_file=len(part.source)) for part in mixture.parts]
+    chunks = [(n, start) for n, part in enumerate(mixture.parts) for start in range(0, len(part), _CHUNK_ROWS)]
     with tqdm(total=len(mixture), unit="row", desc="Verifying", delay=2) as bar:
-        for chunk, found in _read_chunks(mixture, chunks, measure, processes, listed):
-            reports[chunk.part].add(found)
-            bar.update(chunk.stop - chunk.start)
-    return MixtureReport(sources=reports, unit="characters" if measure is None else "tokens")
+        for (number, _), found in zip(chunks, _read(_Work(mixture, measure), chunks, processes), strict=True):
+            reports[number].add(found)
+            bar.update(found.rows)
+    return MixtureReport(reports)
 
 
-def _read_chunks(
-    mixture: Mixture, chunks: list[_Chunk], measure: Measure | None, processes: int, listed: int
-) -> Iterator[tuple[_Chunk, SourceReport]]:
+@dataclass(frozen=True)
+class _Work:
+    """What every process needs to read a chunk."""
+
+    mixture: Mixture
+    measure: Measure
+
+    def read(self, chunk: _Chunk) -> SourceReport:
+        number, start = chunk
+        part = self.mixture.parts[number]
+        report = SourceReport(part.source.name)
+        for row in part.to_rows(np.arange(start, min(start + _CHUNK_ROWS, len(part)))).tolist():
+            report.count(try_row(part.source, row, self._use, epoch=0, seed=self.mixture.seed))
+        return report
+
+    def _use(self, sample: Sample) -> tuple[Sample, int]:
+        check_image(sample)
+        return sample, self.measure(sample)
+
+
+def _read(work: _Work, chunks: list[_Chunk], processes: int) -> Iterator[SourceReport]:
     if processes == 1:
-        for chunk in chunks:
-            yield chunk, _read_chunk(mixture, chunk, measure, listed)
+        yield from map(work.read, chunks)
         return
     # Not fork: the caller may hold threads of torch or of the tokenizer.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_set_up, initargs=(mixture, measure, listed)
-    ) as pool:
-        yield from zip(chunks, pool.map(_read_in_worker, chunks), strict=True)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_set_up, initargs=(work,)) as pool:
+        yield from pool.map(_read_in_worker, chunks)
 
 
-_worker: dict[str, Any] = {}  # what every chunk needs, sent to a worker process once
+_worker: dict[str, Any] = {}  # what every chunk needs, sent to a process once
 
 
-def _set_up(mixture: Mixture, measure: Measure | None, listed: int) -> None:
-    _worker.update(mixture=mixture, measure=measure, listed=listed)
+def _set_up(work: _Work) -> None:
+    _worker["work"] = work
 
 
 def _read_in_worker(chunk: _Chunk) -> SourceReport:
-    return _read_chunk(_worker["mixture"], chunk, _worker["measure"], _worker["listed"])
-
-
-def _read_chunk(mixture: Mixture, chunk: _Chunk, measure: Measure | None, listed: int) -> SourceReport:
-    part = mixture.parts[chunk.part]
-    report = SourceReport(name=part.source.name, rows_in_file=len(part.source), listed=listed)
-    for row in part.selection.to_rows(np.arange(chunk.start, chunk.stop)).tolist():
-        sample = None
-        try:
-            sample = part.source.read(row, epoch=0, seed=mixture.seed)
-            _check_image(sample)
-            length = None if measure is None else measure(sample)
-        except ValueError as error:
-            sample_id = None if sample is None else sample.id
-            kind: FaultKind = "over-long" if isinstance(error, OverLongError) else "corrupt"
-            report.count_fault(FaultyRow(row=row, id=sample_id, kind=kind, reason=str(error)))
-        else:
-            report.count(sample, length)
+    report: SourceReport = _worker["work"].read(chunk)
     return report
-
-
-def _check_image(sample: Sample) -> None:
-    if isinstance(sample.image, Path) and not sample.image.is_file():
-        raise ValueError(f"there is no image {sample.image}")

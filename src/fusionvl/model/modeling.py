@@ -168,6 +168,7 @@ class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
         inputs_embeds: torch.Tensor | None = None,
         token_layout: TokenLayout | None = None,
         with_mapping_losses: bool = False,
+        blank_image: bool = False,
         interaction_records: list[InteractionRecord] | None = None,
         **kwargs: Any,
     ) -> FusionModelOutput:
@@ -188,6 +189,8 @@ class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
             inputs_embeds: (B, S, D) in place of `input_ids`; image and latent positions are written over.
             token_layout: From `read_layout`, on the model's device; None: it is read from `mm_token_type_ids`.
             with_mapping_losses: Whether to compute the mapping losses.
+            blank_image: Whether `pixel_values` hold one image that no row is about. It runs through every layer and
+                changes nothing, mapping losses included: processes that train together must all run all layers.
             interaction_records: A list to which each interaction layer appends what it did; None: nothing is kept.
             **kwargs: Passed to the decoder (`use_cache`, `output_hidden_states`, ...).
 
@@ -199,7 +202,9 @@ class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
         # A single token that nothing is said about is a decoding step, which looks at no value.
         if layout is None and (mm_token_type_ids is not None or (input_ids is not None and input_ids.shape[1] > 1)):
             layout = self.read_layout(input_ids, attention_mask, mm_token_type_ids, guide_attention_mask)
-        self._check_images(layout, pixel_values, cache)
+        self._check_images(layout, pixel_values, cache, blank_image)
+        if blank_image and layout is not None:
+            layout = layout.with_room_for_latents(int(self.config.uses_latents))
         inputs_embeds = self._embeddings(input_ids, inputs_embeds, mm_token_type_ids)
         text_loss = vision_loss = None
         if with_mapping_losses:
@@ -213,7 +218,8 @@ class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
             )  # fmt: skip
             inputs_embeds, context = self._place_images(inputs_embeds, layout, images, interaction_records)
             if with_mapping_losses:
-                text_loss, vision_loss = self.mapping_losses(images, guide_mask)
+                weight = 0.0 if blank_image else 1.0
+                text_loss, vision_loss = (weight * loss for loss in self.mapping_losses(images, guide_mask))
         if position_ids is None and attention_mask is not None and attention_mask.ndim == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         outputs = self.language_model(
@@ -269,7 +275,7 @@ class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
         """Write image tokens and initial latent tokens over their placeholders; build the interaction context."""
         flat, width = inputs_embeds.flatten(0, 1), inputs_embeds.shape[-1]
         layout = layout.to(flat.device)
-        tokens = self.image_tokens(images).reshape(-1, width).to(flat)
+        tokens = self.image_tokens(images)[: layout.num_images].reshape(-1, width).to(flat)
         flat = flat.index_copy(0, layout.image_positions.flatten(), tokens)
         context = None
         if layout.num_latents > 0 and images.global_map is not None:
@@ -297,14 +303,15 @@ class FusionModel(FusionPreTrainedModel, ImageEncodingMixin):
             )
 
     def _check_images(
-        self, layout: TokenLayout | None, pixel_values: torch.Tensor | None, cache: Cache | None
+        self, layout: TokenLayout | None, pixel_values: torch.Tensor | None, cache: Cache | None, blank_image: bool
     ) -> None:
         rows = 0 if layout is None else layout.num_images
         images = 0 if pixel_values is None else pixel_values.shape[0]
-        if rows != images:
+        if images != (1 if blank_image else rows) or (blank_image and (rows or layout is None)):
+            blank = ", said to be a blank one beside text alone" if blank_image else ""
             raise ValueError(
                 f"Image features and image tokens do not match: {rows} rows hold image tokens, "
-                f"pixel_values hold {images} images"
+                f"pixel_values hold {images} images{blank}"
             )
         if layout is not None and layout.num_latents > 0 and not self.config.uses_latents:
             raise ValueError(

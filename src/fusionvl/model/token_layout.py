@@ -45,6 +45,10 @@ class TokenLayout:
         """Latent tokens along one side of their square."""
         return math.isqrt(self.num_latents)
 
+    def with_room_for_latents(self, num_latents: int) -> "TokenLayout":
+        """The layout of text alone as one of no question with so many latent tokens, for layers that must run."""
+        return replace(self, latent_positions=self.latent_positions.new_zeros((0, num_latents)))
+
     def to(self, device: torch.device | str) -> "TokenLayout":
         """The same layout on another device."""
         return replace(

@@ -217,7 +217,7 @@ class GuidedVisionEncoder(SiglipPreTrainedModel):
         """Encode one view of each image.
 
         Args:
-            pixel_values: (N, 3, H, W) normalised; not read when `patch_states` stand for them.
+            pixel_values: (N, 3, H, W), normalised or uint8; not read when `patch_states` stand for them.
             guide: (N, G, d) guide embeddings, or None to encode without guidance.
             guide_attention_mask: (N, G), 1 where a guide token is real; None: all are.
             patch_states: The patches' first half, from `encode_patches`.
@@ -226,7 +226,7 @@ class GuidedVisionEncoder(SiglipPreTrainedModel):
             The features of patches and guide.
         """
         if patch_states is None:
-            patches = self.embeddings(pixel_values)
+            patches = self.embeddings(_normalized(pixel_values))
         else:
             patches = patch_states.embeddings
         num_patches = patches.shape[1]
@@ -253,7 +253,7 @@ class GuidedVisionEncoder(SiglipPreTrainedModel):
                 f"Patch states depend on the question with early_guidance={self.early_guidance!r}; "
                 f"only 'masked' lets questions share them"
             )
-        embeddings = self.embeddings(pixel_values)
+        embeddings = self.embeddings(_normalized(pixel_values))
         hidden_states, layer_sum = embeddings, torch.zeros_like(embeddings, dtype=torch.float32)
         keys_values = []
         for layer in self._early_layers:
@@ -304,6 +304,13 @@ class GuidedVisionEncoder(SiglipPreTrainedModel):
             hidden_states, _ = layer(hidden_states, key_bias)
         means = [(layer_sum / self.half).to(hidden_states.dtype) for layer_sum in (first_sum, second_sum)]
         return torch.cat([hidden_states, *means], dim=-1)
+
+
+def _normalized(pixel_values: torch.Tensor | None) -> torch.Tensor | None:
+    """Bytes as SigLIP has them in -1..1, computed where they are; other pixels are normalised already."""
+    if pixel_values is None or pixel_values.dtype != torch.uint8:
+        return pixel_values
+    return pixel_values.float() / 127.5 - 1
 
 
 def _key_bias(guide_attention_mask: torch.Tensor | None, num_patches: int, dtype: torch.dtype) -> torch.Tensor | None:

@@ -1,7 +1,7 @@
 """Training samples -> one batch with labels.
 
-Draws the number of latent tokens of each batch. Knows the processor; does not know datasets, devices or the order of
-samples.
+Takes the number of latent tokens that samples come with, or draws it. Images stay bytes: the model normalises them on
+its device. Knows the processor; does not know datasets, devices or the order of samples.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ from typing import Any
 from PIL import Image
 from transformers import BatchFeature
 
-from fusionvl.processing.batching import IGNORED_LABEL
 from fusionvl.processing.conversation import validate_conversation
 from fusionvl.processing.processing import FusionProcessor
 
@@ -21,18 +20,19 @@ from fusionvl.processing.processing import FusionProcessor
 class FusionCollator:
     """Callable for a data loader: samples in, everything the model takes out.
 
-    The number of latents depends on the seed and on the conversations of the batch alone. So there is no state to
-    save: a resumed run, another number of workers or a repeated batch draw the same number.
+    A training run of ours draws the number of latents once for each optimizer step, and its samples say it. Where they
+    do not, as in transformers' or TRL's trainers, it depends on the seed and on the conversations of the batch alone.
+    So there is no state to save: a resumed run, another number of workers or a repeated batch have the same number.
 
     Args:
         processor: encodes the conversations.
-        num_latents: the counts to draw from, all equally likely.
+        num_latents: the counts to draw from, all equally likely, for samples that come without.
         seed: of the draw.
         max_length: tokens a row may have; later turns of longer conversations are left out.
         pad_to_multiple_of: rows and guides are padded to a multiple of this: fewer different lengths, each of which
             takes memory of its own.
-        blank_images: whether a batch of text alone gets one more row, a blank image without labels, and the entry
-            `blank_image`: processes that train together wait for each other in every layer, so all must run all.
+        blank_images: whether a batch of text alone gets an image that no row is about, and the entry `blank_image`
+            for the model: processes that train together wait for each other in every layer, so all must run all.
     """
 
     processor: FusionProcessor
@@ -50,25 +50,28 @@ class FusionCollator:
         """Encode a batch.
 
         Args:
-            samples: each with `messages` (roles and content) and `image` (anything `load_image` takes, or None).
-                The image goes where the messages have an image part, else before the first question.
+            samples: each with `messages` (roles and content) and `image` (anything `load_image` takes, or None), and
+                with `num_latents`, the same in all of a batch, or without. The image goes where the messages have an
+                image part, else before the first question.
 
         Returns:
-            The processor's output with `labels`, right padded.
+            The processor's output with `labels`, right padded: plain tensors, `pixel_values` uint8 if the model can
+            normalise them as the processor does.
 
         Raises:
-            ValueError: a sample cannot be encoded; nothing is skipped or replaced.
+            ValueError: a sample cannot be encoded, or samples come with different numbers of latents; nothing is
+                skipped or replaced.
         """
         for number, sample in enumerate(samples):
             try:
                 validate_conversation(sample["messages"])
             except ValueError as error:
                 raise ValueError(f"sample {number} of the batch: {error}") from error
-        batch = self._encode(samples, self.draw(samples))
+        batch = self._encode(samples, self._num_latents(samples))
         if not self.blank_images or "pixel_values" in batch:
             return batch
-        batch = self._encode([*samples, _blank()], min(self.num_latents))
-        batch["labels"][-1] = IGNORED_LABEL
+        blank = self._encode([_blank()], min(self.num_latents))
+        batch.update({name: blank[name] for name in ("pixel_values", "guide_input_ids", "guide_attention_mask")})
         batch["blank_image"] = True
         return batch
 
@@ -76,11 +79,19 @@ class FusionCollator:
         conversations = [_with_image(sample["messages"], sample.get("image")) for sample in samples]
         options = {"return_labels": True, "padding_side": "right", "num_latents": num_latents}
         options["pad_to_multiple_of"] = self.pad_to_multiple_of
+        options["do_normalize"] = not self.processor.image_processor.model_normalizes
         if self.max_length is not None:
             options["max_length"] = self.max_length
         return self.processor.apply_chat_template(
             conversations, tokenize=True, return_dict=True, processor_kwargs=options
         )
+
+    def _num_latents(self, samples: Sequence[Mapping[str, Any]]) -> int:
+        stated = {sample.get("num_latents") for sample in samples}
+        if len(stated) > 1:
+            raise ValueError(f"the samples of a batch come with different numbers of latent tokens: {stated}")
+        (number,) = stated
+        return self.draw(samples) if number is None else int(number)
 
     def draw(self, samples: Sequence[Mapping[str, Any]]) -> int:
         """The number of latent tokens for a batch."""

@@ -25,6 +25,8 @@ class FusionImageProcessorPil(PilBackend):
 
     The image is resized (bicubic, aspect ratio not kept) to twice the view side and cut into top-left, top-right,
     bottom-left and bottom-right tiles; the base view is the whole image resized to the view side, and comes last.
+    With `do_normalize=False` a call returns the views as they were cut, in bytes: a quarter of the memory, which the
+    model normalises on its device.
 
     Args (keywords):
         size: side of a view in pixels, or `{"height": side, "width": side}`.
@@ -44,6 +46,11 @@ class FusionImageProcessorPil(PilBackend):
     def side(self) -> int:
         """Side of one view in pixels."""
         return _square_side(self.size)
+
+    @property
+    def model_normalizes(self) -> bool:
+        """Whether the model makes of bytes what this processor would: with SigLIP's mean and deviation of 0.5."""
+        return _is_half(self.image_mean, self.image_std)
 
     def fetch_images(self, image_url_or_urls: Any) -> Any:
         """Load whatever stands for an image, keeping the nesting of lists.
@@ -68,10 +75,23 @@ class FusionImageProcessorPil(PilBackend):
         image_mean: float | tuple[float, ...],
         image_std: float | tuple[float, ...],
         return_tensors: str | None = None,
+        do_normalize: bool | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Views of every image: `pixel_values` float32 (N, 5, 3, H, W)."""
+        """Views of every image: `pixel_values` (N, 5, 3, H, W), float32, or uint8 with `do_normalize=False`.
+
+        Raises:
+            ValueError: views are not square, or bytes are asked for that the model would normalise otherwise.
+        """
         side = _square_side(size)
+        if do_normalize is False:
+            if not _is_half(image_mean, image_std):
+                raise ValueError(
+                    f"do_normalize=False leaves it to the model, which takes mean and deviation of pixels for 0.5; "
+                    f"this processor has image_mean={image_mean} and image_std={image_std}: let it normalise"
+                )
+            views = np.stack([five_views(image, side) for image in images])
+            return BatchFeature({"pixel_values": views}, tensor_type=return_tensors)
         mean = np.asarray(image_mean, dtype=np.float32).reshape(-1, 1, 1)
         std = np.asarray(image_std, dtype=np.float32).reshape(-1, 1, 1)
         pixels = np.empty((len(images), VIEWS_PER_IMAGE, 3, side, side), dtype=np.float32)
@@ -101,6 +121,10 @@ def five_views(image: Image.Image, side: int) -> np.ndarray:
         base_view,
     ]
     return np.stack(views).transpose(0, 3, 1, 2)
+
+
+def _is_half(*numbers: float | tuple[float, ...]) -> bool:
+    return all(bool(np.all(np.asarray(number) == 0.5)) for number in numbers)
 
 
 def _square_side(size: SizeDict) -> int:

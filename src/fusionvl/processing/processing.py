@@ -215,6 +215,7 @@ class FusionProcessor(ProcessorMixin):
             videos, audio: not supported.
             **kwargs: `num_latents`, `return_labels`, `return_assistant_tokens_mask`, `padding_side`,
                 `padding="max_length"`, `pad_to_multiple_of`, `max_length` (cuts whole turns off the end),
+                `do_normalize` (False: `pixel_values` are uint8, which the model normalises),
                 `add_special_tokens` (False: no BOS for pieces of a conversation; a conversation always has one).
                 Rows are always padded to the longest and tensors are always torch.
 
@@ -258,7 +259,8 @@ class FusionProcessor(ProcessorMixin):
         if not options.get("return_assistant_tokens_mask"):
             del data["assistant_masks"]
         if row_images:
-            data["pixel_values"] = self.image_processor(row_images, return_tensors="pt")["pixel_values"]
+            do_normalize = options.get("do_normalize")
+            data |= self.image_processor(row_images, return_tensors="pt", do_normalize=do_normalize)
             encoder = self.text_encoder
             guides = [encoder.prefix + encoder.encode_as_text(row.guide) for row in rows if row.guide is not None]
             multiple_of = options.get("pad_to_multiple_of") or 1

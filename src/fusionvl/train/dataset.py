@@ -1,18 +1,20 @@
-"""Positions of the global order -> conversations and batches, for a data loader.
+"""Rows of the run's optimizer steps -> conversations and forward passes, for a data loader.
 
-Knows the data room and recipes; knows no tensors. A position alone decides the sample, so nothing needs saving.
+Knows the data room and recipes; knows no tensors. A position alone decides the sample and a step's number its latent
+tokens, so nothing needs saving.
 """
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import ImageOps
 from torch.utils.data import Dataset, Sampler
 
-from fusionvl.data.batches import grouped_batches, rank_share
+from fusionvl.data.batches import OptimizerSteps, TokenEstimate, share_of
 from fusionvl.data.mixture import Mixture, open_mixture
 from fusionvl.data.replacement import SampleReader
 from fusionvl.data.sample import Sample, to_messages
@@ -44,6 +46,18 @@ def texts_of(data: list[MixtureData], seed: int) -> Iterator[str]:
                 yield turn.answer
 
 
+class RowOfStep(NamedTuple):
+    """What a data loader asks for.
+
+    Attributes:
+        position: Of the run.
+        num_latents: Of the optimizer step that the row belongs to.
+    """
+
+    position: int
+    num_latents: int
+
+
 class MixtureConversations(Dataset[dict[str, Any]]):
     """Conversations of a mixture by position; a corrupt or over-long one is replaced as the policy says.
 
@@ -57,34 +71,40 @@ class MixtureConversations(Dataset[dict[str, Any]]):
     def __init__(self, mixture: Mixture, processor: FusionProcessor, stage: StageConfig, quarantine: Path) -> None:
         self.mixture = mixture
         self.processor = processor
-        self.num_latents = max(stage.num_latents)
-        self.max_length = stage.max_length
-        self.mirror = stage.data.mirror
+        self.stage = stage
         self.reader = SampleReader(mixture, self._decode, policy=stage.data.faults, quarantine=quarantine)
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        """The conversation at a position of the run: its id, `messages` and the `image`."""
-        conversation = self.reader.read_or_replace(position)
-        if self.mirror and conversation["image"] is not None and self._is_mirrored(position):
+    def __getitem__(self, row: RowOfStep) -> dict[str, Any]:
+        """The conversation of a row: its id, `messages`, the `image`, and the step's `num_latents`."""
+        conversation = self.reader.read_or_replace(row.position) | {"num_latents": row.num_latents}
+        if self.stage.data.mirror and conversation["image"] is not None and self._is_mirrored(row.position):
             return conversation | {"image": ImageOps.mirror(conversation["image"])}
         return conversation
 
-    def _is_mirrored(self, position: int) -> bool:
-        return random.Random(f"mirror/{self.mixture.seed}/{position}").random() < 0.5
-
     def batches(
         self, batch_size: int, accumulation: int, num_steps: int, first_step: int, rank: int, processes: int
-    ) -> Sampler[list[int]]:
-        """Samples of one modality and similar length, within the mixture's order; see `GroupedPositions`."""
-        return GroupedPositions(self.mixture, batch_size, accumulation, num_steps, first_step, rank, processes)
+    ) -> "ForwardPasses":
+        """The forward passes of one of several processes; the arguments are those of `ForwardPasses`."""
+        steps = OptimizerSteps(
+            self.mixture,
+            rows=batch_size,
+            passes=accumulation,
+            num_latents=tuple(self.stage.num_latents),
+            estimate=TokenEstimate(self.processor.num_image_tokens, self.stage.max_length),
+            stage=self.stage.name,
+        )
+        return ForwardPasses(steps, num_steps, first_step, rank, processes)
+
+    def _is_mirrored(self, position: int) -> bool:
+        return random.Random(f"mirror/{self.mixture.seed}/{position}").random() < 0.5
 
     def _decode(self, sample: Sample) -> dict[str, Any]:
         image = None if sample.image is None else load_image(sample.image)
         messages = to_messages(sample)
         # No tokenizer here makes more tokens than a text has bytes, so most samples need not be measured.
         first_turn = sum(len(text.encode()) for text in (sample.turns[0].question, sample.turns[0].answer))
-        image_tokens = 0 if image is None else self.processor.num_image_tokens + self.num_latents
-        if first_turn + image_tokens + _FRAME_BYTES > self.max_length:
+        image_tokens = 0 if image is None else self.processor.num_image_tokens + max(self.stage.num_latents)
+        if first_turn + image_tokens + _FRAME_BYTES > self.stage.max_length:
             self._measure(messages, image)
         return {"id": sample.id, "source": sample.source, "messages": messages, "image": image}
 
@@ -93,44 +113,39 @@ class MixtureConversations(Dataset[dict[str, Any]]):
         first_turn = [dict(message, content=list(message["content"])) for message in messages[:2]]
         if image is not None:
             first_turn[0]["content"][0] = {"type": "image", "image": image}
-        options = {"max_length": self.max_length, "num_latents": self.num_latents}
+        options = {"max_length": self.stage.max_length, "num_latents": max(self.stage.num_latents)}
         self.processor.apply_chat_template(first_turn, tokenize=True, return_dict=True, processor_kwargs=options)
 
 
 @dataclass(frozen=True)
-class GroupedPositions(Sampler[list[int]]):
-    """A stage's batches of like samples, from one optimizer step on.
-
-    A step's samples are grouped together, then divided among its forward passes, and these among the processes. So
-    the forward passes of a step are the same for any number of processes.
+class ForwardPasses(Sampler[list[RowOfStep]]):
+    """The rows of one process's forward passes, pass by pass, from one optimizer step on.
 
     Attributes:
-        mixture: The data.
-        batch_size: Rows of a forward pass.
-        accumulation: Forward passes of an optimizer step, over all processes.
+        steps: The stage's, the same for all processes.
         num_steps: Optimizer steps of the whole stage.
         first_step: Where to start; those before are done.
         rank: Which process this is.
-        processes: How many there are.
+        processes: How many share the forward passes of a step.
     """
 
-    mixture: Mixture
-    batch_size: int
-    accumulation: int
+    steps: OptimizerSteps
     num_steps: int
     first_step: int = 0
     rank: int = 0
     processes: int = 1
 
-    def __iter__(self) -> Iterator[list[int]]:
-        size = self.batch_size * self.accumulation
-        steps = grouped_batches(self.mixture, self.first_step * size, size)
-        for _, positions in zip(range(self.first_step, self.num_steps), steps, strict=False):  # steps have no end
-            passes = positions.reshape(self.accumulation, self.batch_size)
-            yield from rank_share(passes, self.rank, self.processes).tolist()
+    def __iter__(self) -> Iterator[list[RowOfStep]]:
+        for step in islice(self.steps.starting_at(self.first_step), self._to_come):
+            for positions in share_of(step, self.rank, self.processes).tolist():
+                yield [RowOfStep(position, step.num_latents) for position in positions]
 
     def __len__(self) -> int:
-        return self.num_steps * self.accumulation // self.processes
+        return self._to_come * self.steps.passes // self.processes
+
+    @property
+    def _to_come(self) -> int:
+        return max(0, self.num_steps - self.first_step)
 
 
 @dataclass(frozen=True)
