@@ -28,7 +28,7 @@ from fusionvl import FusionEngine
 from fusionvl.engine.engine import DEFAULT_CACHE_BYTES
 from fusionvl.eval.fusion_answerer import FusionAnswerer
 from fusionvl.eval.ordering import in_batches
-from fusionvl.eval.task import Question
+from fusionvl.eval.task import TaskQuestion
 from fusionvl.train.config import ModelFromScratch
 from fusionvl.train.scratch import build_from_scratch
 
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def questions(images: int, each: int) -> list[Question]:
+def questions(images: int, each: int) -> list[TaskQuestion]:
     """Questions as POPE asks them, about pictures of random colours."""
     generator = np.random.default_rng(0)
     asked = []
@@ -80,7 +80,7 @@ def questions(images: int, each: int) -> list[Question]:
         picture = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((640, 480))
         for k in range(each):
             prompt = f"Is there a {OBJECTS[(number + k) % len(OBJECTS)]} in the image?\nAnswer yes or no."
-            asked.append(Question(f"{number}-{k}", prompt, picture, str(number), ""))
+            asked.append(TaskQuestion(f"{number}-{k}", prompt, picture, str(number), ""))
     return asked
 
 
@@ -118,9 +118,11 @@ def spec(geometry: Geometry, early_guidance: str) -> ModelFromScratch:
     )  # fmt: skip
 
 
-def ask(engine: FusionEngine, cache_bytes: int, asked: list[Question], options: argparse.Namespace) -> dict[str, Any]:
+def ask(
+    engine: FusionEngine, cache_bytes: int, asked: list[TaskQuestion], options: argparse.Namespace
+) -> dict[str, Any]:
     """One pass over all questions, beginning with an empty cache."""
-    answerer = FusionAnswerer(FusionEngine(engine.model, engine.processor, cache_bytes), "benchmark")
+    answerer = FusionAnswerer(FusionEngine(engine.model, engine.processor, cache_bytes), "benchmark", "random")
     start = time.perf_counter()
     answers = {
         question.id: reply.text

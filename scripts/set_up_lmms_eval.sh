@@ -22,6 +22,12 @@ cat "$own" >>"$both"
 CONSTRAINTS=$both "$root/scripts/set_up.sh" "$venv" -e "${root}[easy-vqa,eval]" lmms-eval Levenshtein pytest
 "$venv/bin/python" -m pip uninstall --quiet --yes torchvision
 
+# MMMU's task looks for its typeface beside a file as if that were a folder, which Linux does not find; Pillow goes on to
+# look in the folders of XDG_DATA_DIRS, which `fusionvl eval` sets.
+mkdir -p "$venv/share/fonts"
+cp "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lmms_eval/tasks/mmmu/arial.ttf" \
+    "$venv/share/fonts/"
+
 # torch as pinned, and no CUDA packages beside a torch that was built without CUDA.
 "$venv/bin/python" - <<'PYTHON'
 import sys

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from fusionvl.eval.generation_settings import GenerationSettings
+from fusionvl.eval.generation_settings import cut, engine_settings, stop_texts
 
 
 @pytest.mark.parametrize(
@@ -17,33 +17,30 @@ from fusionvl.eval.generation_settings import GenerationSettings
     ],
 )
 def test_greedy_unless_the_task_asks_for_sampling(given, settings, caplog):
-    assert GenerationSettings.read(given).for_generate(None) == settings
+    assert engine_settings(given) == {"max_new_tokens": 1024, **settings}
     assert caplog.messages == []
 
 
 def test_bound_on_new_tokens():
-    assert GenerationSettings.read({}).max_new_tokens == 1024
-    assert GenerationSettings.read({"max_new_tokens": 16.0}).max_new_tokens == 16
+    assert engine_settings({})["max_new_tokens"] == 1024
+    assert engine_settings({"max_new_tokens": 16.0})["max_new_tokens"] == 16
     for wrong in (0, -1, 2.5):
         with pytest.raises(ValueError, match="max_new_tokens"):
-            GenerationSettings.read({"max_new_tokens": wrong})
+            engine_settings({"max_new_tokens": wrong})
 
 
 def test_an_answer_ends_at_the_first_stop_text():
-    settings = GenerationSettings.read({"until": ["ASSISTANT:", "\n"]})
-    assert settings.cut("a circle \nASSISTANT: no") == "a circle"
-    assert settings.cut("a circle") == "a circle"
-    assert settings.for_generate("tokenizer")["stop_strings"] == ["ASSISTANT:", "\n"]
-    assert GenerationSettings.read({"until": "."}).cut("yes. no") == "yes"
+    stops = stop_texts({"until": ["ASSISTANT:", "\n"]})
+    assert cut("a circle \nASSISTANT: no", stops) == "a circle"
+    assert cut("a circle", stops) == "a circle"
+    assert cut("yes. no", stop_texts({"until": "."})) == "yes"
 
 
 def test_the_stop_text_that_lmms_eval_fills_in_does_not_cut_paragraphs():
-    settings = GenerationSettings.read({"until": ["\n\n"]})
-    assert settings.cut("First.\n\nSecond.") == "First.\n\nSecond."
-    assert settings.for_generate(None) == {"do_sample": False}
+    assert stop_texts({"until": ["\n\n"]}) == []
 
 
 def test_a_setting_without_a_meaning_here_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
-        GenerationSettings.read({"strange": 1})
+        engine_settings({"strange": 1})
     assert "strange" in caplog.text

@@ -145,6 +145,7 @@ def test_only_what_is_missing_or_has_changed_is_asked_again(tmp_path):
     everything = [request(doc_id) for doc_id in range(len(rows))]
     with pytest.raises(KeyboardInterrupt):
         first.generate_until(everything)
+    first.clean()
 
     def asked_by_a_new_one(rows, requests, **arguments):
         new = model(rows, batch_size=4, resume=str(tmp_path), **arguments)
@@ -152,7 +153,9 @@ def test_only_what_is_missing_or_has_changed_is_asked_again(tmp_path):
         new._engine.answer = lambda conversations, **settings: (
             counts.append(len(conversations)) or answer(conversations, **settings)
         )
-        return texts(new.generate_until(requests)), sum(counts)
+        found = texts(new.generate_until(requests))
+        new.clean()
+        return found, sum(counts)
 
     answers, asked = asked_by_a_new_one(rows, everything)
     assert asked == len(rows) - 4
@@ -173,6 +176,9 @@ def test_repeated_samples_are_drawn_each_and_padding_is_not_asked(tmp_path):
     asked = model(rows, resume=str(tmp_path), batch_size=2)
     drawn = texts(asked.generate_until([again] * 8))
     assert len(set(drawn)) > 1
+    with pytest.raises(ValueError, match="Another process writes"):
+        model(rows, resume=str(tmp_path))
+    asked.clean()
     padding = request(0, sampling)
     padding.metadata["__padding_only__"] = True
     assert texts(model(rows, resume=str(tmp_path)).generate_until([*[again] * 8, padding])) == [*drawn, drawn[-1]]

@@ -1,4 +1,4 @@
-"""The table of the paper's tasks against the installed lmms-eval, and a run of it."""
+"""The table of the paper's tasks against the installed lmms-eval."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -8,10 +8,7 @@ from lmms_eval.models import get_model
 from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import load_yaml_config
 
-from fusionvl.eval.lmms_eval_run import paper_report, run_paper_tasks
-from fusionvl.eval.paper_tasks import DEFAULT_JUDGE, PAPER_TASKS, PaperMetric, PaperTask
-
-from .conftest import offline
+from fusionvl.eval.paper_tasks import DEFAULT_JUDGE, PAPER_TASKS
 
 PAIR = [{"question_id": 1, "score": 1.0}] * 2
 
@@ -51,7 +48,7 @@ BEST = {"MME-P": 200.0, "MME-C": 200.0}  # of one category each
 def paths():
     """Where lmms-eval defines the paper's tasks, by name."""
     index = TaskManager(verbosity="ERROR").task_index
-    return {task.task: Path(index[task.task]["yaml_path"]) for task in PAPER_TASKS}
+    return {name: Path(index[name]["yaml_path"]) for name in PAPER_TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -71,65 +68,45 @@ def test_the_plugin_is_found():
 
 
 def test_every_task_exists_with_its_metrics_and_generates_answers(definitions):
-    for task in PAPER_TASKS:
-        settings = definitions[task.task]
+    for task in PAPER_TASKS.values():
+        settings = definitions[task.name]
         assert settings["output_type"] == "generate_until"
         declared = {metric["metric"] for metric in settings["metric_list"]}
         filters = {one["name"] for one in settings.get("filter_list", [{"name": "none"}])}
         for metric in task.metrics:
-            assert metric.metric in declared, task.task
-            assert metric.filter in filters, task.task
+            name, filter_name = metric.key.split(",")
+            assert name in declared, task.name
+            assert filter_name in filters, task.name
 
 
 def test_units(definitions):
     """A perfect model has the most that the paper's column can hold."""
     checked = set()
-    for task in PAPER_TASKS:
-        declared = {metric["metric"]: metric["aggregation"] for metric in definitions[task.task]["metric_list"]}
+    for task in PAPER_TASKS.values():
+        declared = {metric["metric"]: metric["aggregation"] for metric in definitions[task.name]["metric_list"]}
         for metric in task.metrics:
-            aggregate = declared[metric.metric]
+            name = metric.key.split(",")[0]
+            aggregate = declared[name]
             if aggregate == "mean":
                 assert metric.factor == 100.0
-            elif metric.metric in PERFECT:
-                value = aggregate(PERFECT[metric.metric])
+            elif name in PERFECT:
+                value = aggregate(PERFECT[name])
                 assert metric.factor * value == pytest.approx(BEST.get(metric.column, 100.0)), metric.column
             else:
                 continue
             checked.add(metric.column)
-    unchecked = {metric.column for task in PAPER_TASKS for metric in task.metrics} - checked
+    unchecked = {metric.column for task in PAPER_TASKS.values() for metric in task.metrics} - checked
     # Their aggregations write files or ask the judge; all multiply by 100 or, for OCRBench, count to 1000.
     assert unchecked == {"MMB-EN", "MMB-CN", "MM-Vet", "HallB", "MathV", "OCRB"}
 
 
 def test_judges(paths):
     """Who asks a language model says so in its source, and no other task does."""
-    for task in PAPER_TASKS:
-        source = "".join(path.read_text() for path in paths[task.task].parent.glob("*.py"))
+    for task in PAPER_TASKS.values():
+        source = "".join(path.read_text() for path in paths[task.name].parent.glob("*.py"))
         if task.judge == DEFAULT_JUDGE:
             assert f'"MODEL_VERSION", "{DEFAULT_JUDGE}"' in source
         elif task.judge is not None:
             assert f'gpt_model="{task.judge}"' in source
-        elif task.task != "mmbench_en_dev_static":
-            assert "API_KEY" not in source, task.task
-
-
-def test_a_run_beside_the_papers_rows(local_tasks, expected, tmp_path, monkeypatch):
-    folder, _ = local_tasks
-    for name, value in offline().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    yes_no = PaperTask("POPE, in small", "local_yes_no", (PaperMetric("POPE", "pope_f1_score"),))
-    judged = PaperTask("MM-Vet", "mmvet", (PaperMetric("MM-Vet", "gpt_eval_score", 1.0),), judge=DEFAULT_JUDGE)
-    settings = {"device": "cpu", "tasks": [yes_no, judged], "include_path": folder}
-    scores = run_paper_tasks(tmp_path, **settings)
-    value = 100 * expected[1]["local_yes_no"]["pope_f1_score,none"]
-    assert scores[0].values == {"POPE": pytest.approx(value)}, (tmp_path / "local_yes_no" / "log.txt").read_text()
-    assert (scores[0].trouble, scores[1].values) == ("", {})
-    table = paper_report(scores, "nano").render("terminal")
-    assert f"{value:.1f}" in table
-    assert "88.9" in table
-    # A second time nothing runs: the results are read.
-    log = tmp_path / "local_yes_no" / "log.txt"
-    before = log.stat().st_mtime_ns
-    assert run_paper_tasks(tmp_path, **settings) == scores
-    assert log.stat().st_mtime_ns == before
+        elif task.name != "mmbench_en_dev_static":
+            assert "API_KEY" not in source, task.name

@@ -1,28 +1,29 @@
-"""Whether one model's scores differ from another's, question by question. Knows samples and results, no models."""
+"""Whether one model's scores differ from another's, question by question. Knows scores; knows no models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
-from fusionvl.eval.run_folders import ScoredTask, scored_tasks
-from fusionvl.eval.sample_file import SAMPLES, read_samples
-from fusionvl.eval.statistics import Interval, mcnemar, paired_difference
+from fusionvl.eval.score_store import SAMPLES, ScoredTask, by_task, read_answers, scored_tasks, scores_of
+from fusionvl.eval.statistics import Interval, interval_of_mean, mcnemar
 from fusionvl.eval.tables import Table
-from fusionvl.eval.task import Sample
+from fusionvl.eval.task import ScoredAnswer
+
+_Answers = Mapping[str, ScoredAnswer]
 
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """Two models on the questions of one task that both answered and that have a score.
+    """Two models on the questions of one test that both answered and that have a score.
 
     Attributes:
-        title: The task's.
+        title: The test's.
         questions: How many they share.
         first: Mean score of the first, in percent.
         second: Mean score of the second, in percent.
         difference: Second minus first.
-        interval: 95 % paired bootstrap interval of the difference, by image; None where draws
-            do not vary.
+        interval: 95 % paired bootstrap interval of the difference, by image; None where draws do not vary.
         only_first: Questions only the first got right; None where scores are not just right or wrong.
         only_second: Questions only the second got right.
         p_value: Of McNemar's exact test; None where scores are not just right or wrong.
@@ -49,7 +50,7 @@ class Comparison:
         first: Name of the first.
         second: Name of the second.
         tasks: Those both have.
-        notes: Tasks left out.
+        notes: What was left out.
     """
 
     first: str
@@ -58,7 +59,7 @@ class Comparison:
     notes: Sequence[str]
 
     def table(self) -> Table:
-        """A row for each task."""
+        """A row for each test."""
         header = ["task", "questions", "A", "B", "B - A", "95 % interval", "only A right", "only B right", "p"]
         notes = [*self.notes, *(f"{task.title}: {note}" for task in self.tasks for note in task.notes)]
         title = f"A: {self.first}; B: {self.second}. Mean score per question, in percent"
@@ -66,12 +67,12 @@ class Comparison:
 
 
 def compare(first: Path, second: Path) -> Comparison:
-    """Compare the scores in two folders, each of one task or with several tasks in it.
+    """Compare the scores in two folders, each of one test or with several tests in it.
 
     Raises:
-        ValueError: When they have no task in common, a task stands twice in one, or its questions are others.
+        ValueError: When they have no test in common, a test stands twice in one, or its questions are others.
     """
-    a, b = _tasks(first), _tasks(second)
+    a, b = (by_task(scored_tasks(folder)[0]) for folder in (first, second))
     common = [name for name in a if name in b]
     if not common:
         names = " and ".join(", ".join(side) for side in (a, b))
@@ -82,22 +83,17 @@ def compare(first: Path, second: Path) -> Comparison:
         for name in own
         if name not in other
     ]
-    tasks = [_compare_task(a[name], b[name]) for name in common]
+    compared = {name: _compare_task(a[name], b[name]) for name in common}
+    notes += [text for text in compared.values() if isinstance(text, str)]
+    tasks = [task for task in compared.values() if isinstance(task, TaskComparison)]
+    if not tasks:
+        raise ValueError(f"{first} and {second} cannot be compared: {'; '.join(notes)}")
     return Comparison(str(first), str(second), tasks, notes)
 
 
-def _tasks(folder: Path) -> dict[str, ScoredTask]:
-    tasks: dict[str, ScoredTask] = {}
-    for one in scored_tasks(folder)[0]:
-        if one.results.task in tasks:
-            other = tasks[one.results.task].folder
-            raise ValueError(f"{folder} holds {one.results.task} twice: give {other} or {one.folder}")
-        tasks[one.results.task] = one
-    return tasks
-
-
-def _compare_task(first: ScoredTask, second: ScoredTask) -> TaskComparison:
-    all_a, all_b = read_samples(first.folder / SAMPLES), read_samples(second.folder / SAMPLES)
+def _compare_task(first: ScoredTask, second: ScoredTask) -> TaskComparison | str:
+    """The comparison, or why there is none: some of lmms-eval's benchmarks score no single questions."""
+    all_a, all_b = read_answers(first.folder / SAMPLES), read_answers(second.folder / SAMPLES)
     shared = [name for name in all_a if name in all_b]
     where = f"{first.folder} and {second.folder}"
     if not shared:
@@ -107,41 +103,39 @@ def _compare_task(first: ScoredTask, second: ScoredTask) -> TaskComparison:
         raise ValueError(f"{where}: {others} of {len(shared)} questions have another reference answer; data differ")
     kept = [name for name in shared if all_a[name].score is not None and all_b[name].score is not None]
     if not kept:
-        raise ValueError(f"{where}: none of {len(shared)} questions has a score in both; start their commands again")
-    a, b = ({name: side[name] for name in kept} for side in (all_a, all_b))
-    difference, interval = paired_difference(a, b)
+        return f"{first.results.title}: none of {len(shared)} questions has a score of its own in both"
+    a, b = scores_of(all_a[name] for name in kept), scores_of(all_b[name] for name in kept)
     only_first, only_second, p_value = _test(a, b)
-    reworded = sum(a[name].prompt != b[name].prompt for name in kept)
-    counts = {
-        "questions only A was asked, left out": len(all_a) - len(shared),
-        "questions only B was asked, left out": len(all_b) - len(shared),
-        "questions without a judgement in one of them, left out": len(shared) - len(kept),
-        "questions were worded differently": reworded,
-    }
     return TaskComparison(
         title=first.results.title,
         questions=len(kept),
-        first=_mean(a),
-        second=_mean(b),
-        difference=difference,
-        interval=interval,
+        first=100 * fmean(a),
+        second=100 * fmean(b),
+        difference=100 * fmean(b) - 100 * fmean(a),
+        interval=interval_of_mean([y - x for x, y in zip(a, b, strict=True)], [all_a[name].image_id for name in kept]),
         only_first=only_first,
         only_second=only_second,
         p_value=p_value,
-        notes=[f"{count} {what}" for what, count in counts.items() if count],
+        notes=_left_out(all_a, all_b, shared, kept),
     )
 
 
-def _test(a: dict[str, Sample], b: dict[str, Sample]) -> tuple[int | None, int | None, float | None]:
-    if any(sample.score not in (0, 1) for side in (a, b) for sample in side.values()):
+def _test(a: Sequence[float], b: Sequence[float]) -> tuple[int | None, int | None, float | None]:
+    if {*a, *b} - {0, 1}:
         return None, None, None
-    only_first = sum(a[name].score == 1 and b[name].score == 0 for name in a)
-    only_second = sum(a[name].score == 0 and b[name].score == 1 for name in a)
+    pairs = list(zip(a, b, strict=True))
+    only_first, only_second = pairs.count((1, 0)), pairs.count((0, 1))
     return only_first, only_second, mcnemar(only_first, only_second)
 
 
-def _mean(samples: dict[str, Sample]) -> float:
-    return 100 * sum(sample.score or 0.0 for sample in samples.values()) / len(samples)
+def _left_out(a: _Answers, b: _Answers, shared: Sequence[str], kept: Sequence[str]) -> list[str]:
+    counts = {
+        "questions only A was asked, left out": len(a) - len(shared),
+        "questions only B was asked, left out": len(b) - len(shared),
+        "questions without a judgement in one of them, left out": len(shared) - len(kept),
+        "questions were worded differently": sum(a[name].prompt != b[name].prompt for name in kept),
+    }
+    return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 def _row(task: TaskComparison) -> list[str]:

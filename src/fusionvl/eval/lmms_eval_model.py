@@ -7,11 +7,10 @@ package's dependencies: see docs/lmms_eval.md.
 """
 
 import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,28 +24,32 @@ from tqdm import tqdm
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import Conversation
-from fusionvl.eval.fingerprint import fingerprint
-from fusionvl.eval.finished_requests import FinishedRequest, FinishedRequests
-from fusionvl.eval.generation_settings import GenerationSettings
+from fusionvl.engine.sources import shipped_model
+from fusionvl.eval.finished_answers import FinishedAnswer, finished_file, read_finished
+from fusionvl.eval.generation_settings import cut, engine_settings, stop_texts
+from fusionvl.eval.model_fingerprint import model_fingerprint
 from fusionvl.processing import load_image
+from fusionvl.run_folder import RowFile, fingerprint
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Question:
+class _ReadRequest:
     """One request, read.
 
     Attributes:
         task: The benchmark's name.
         doc_id: Number of the question in it.
         conversation: What the engine is asked; None when the question is to be passed over.
+        image_id: Equal for equal images; empty without one.
         key: Of all that the answer depends on.
     """
 
     task: str
     doc_id: int
     conversation: Conversation | None
+    image_id: str
     key: str
 
 
@@ -59,6 +62,7 @@ class FusionForLmmsEval(lmms):
         pretrained: Hub name or folder; without it, the model shipped with the package.
         dtype: As for `FusionEngine.from_pretrained`.
         num_latents: Latent tokens of each question; None is the processor's default.
+        weights: The model's fingerprint, where it is known already.
         resume: A folder that keeps every answer as it comes; a later run asks only what is missing there.
         several_images: What to do with a question that shows several images, a video or sound: `refuse` ends the run,
             `skip` gives an empty answer, and the log says how many.
@@ -77,6 +81,7 @@ class FusionForLmmsEval(lmms):
         pretrained: str | None = None,
         dtype: str = "auto",
         num_latents: int | None = None,
+        weights: str | None = None,
         resume: str | None = None,
         several_images: Literal["refuse", "skip"] = "refuse",
         batch_size: int | str = 1,
@@ -94,15 +99,16 @@ class FusionForLmmsEval(lmms):
         self._world_size = self.accelerator.num_processes
         if self._world_size > 1:
             device = str(self.accelerator.device)
-        name = (
-            None if pretrained is None else str(pretrained)
-        )  # lmms-eval makes a number of a name that looks like one
+        # lmms-eval makes a number of what looks like one.
+        name = str(shipped_model() if pretrained is None else pretrained)
         self._engine = FusionEngine.from_pretrained(name, dtype=dtype, device=device or "auto")
         self.device = self._engine.model.device
         self._num_latents = num_latents
         self._skips = several_images == "skip"
-        self._finished = None if resume is None else FinishedRequests(Path(str(resume)), self._rank)
-        self._model_key = [fingerprint(self._engine.model), str(self._engine.model.dtype), num_latents]
+        folder = None if resume is None else Path(str(resume))
+        self._file = None if folder is None else RowFile(finished_file(folder, self._rank))
+        self._finished = {} if folder is None else {answer.key: answer for answer in read_finished(folder)}
+        self._model_key = [str(weights or model_fingerprint(name)), str(self._engine.model.dtype), num_latents]
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Answer requests, in their order.
@@ -159,11 +165,13 @@ class FusionForLmmsEval(lmms):
         )
 
     def clean(self) -> None:
-        """Free the model's memory when all is answered: a judge may need it."""
+        """Free the model's memory when all is answered, as a judge may need it, and leave the file of answers."""
         del self._engine
+        if self._file is not None:
+            self._file.close()
         super().clean()
 
-    def _read(self, request: Instance, number: int) -> _Question:
+    def _read(self, request: Instance, number: int) -> _ReadRequest:
         _, doc_to_messages, generation, doc_id, task, split = request.args
         messages = ChatMessages(messages=doc_to_messages(self.task_dict[task][split][doc_id])).to_hf_messages()
         problem = _problem(messages)
@@ -172,54 +180,58 @@ class FusionForLmmsEval(lmms):
                 f"Task {task}, question {doc_id} {problem}: FUSION takes one image. "
                 "With --model_args several_images=skip such questions get empty answers"
             )
-        asked = [self._model_key, task, split, doc_id, number, generation, problem]
-        key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16)
-        if not problem:
-            try:
-                _load_images(messages)
-            except ValueError as error:
-                raise ValueError(f"Task {task}, question {doc_id}: {error}") from error
-            _hash_messages(key, messages)
-        return _Question(task, doc_id, None if problem else messages, key.hexdigest())
+        try:
+            image_id = "" if problem else _load_image(messages)
+        except ValueError as error:
+            raise ValueError(f"Task {task}, question {doc_id}: {error}") from error
+        words = [[part.get("text", image_id) for part in message["content"]] for message in messages]
+        key = fingerprint(self._model_key, [task, split, doc_id, number, generation, words])
+        return _ReadRequest(task, doc_id, None if problem else messages, image_id, key)
 
-    def _answer(self, questions: Sequence[_Question], generation: Mapping[str, Any]) -> list[GenerationResult]:
+    def _answer(self, requests: Sequence[_ReadRequest], generation: Mapping[str, Any]) -> list[GenerationResult]:
         """Answer a batch: what is finished from the file, the rest by the engine."""
-        found = {question.key: self._earlier(question) for question in questions}
-        missing = {question.key: question for question in questions if found[question.key] is None}
+        found = {request.key: answer for request in requests if (answer := self._known(request)) is not None}
+        missing = {request.key: request for request in requests if request.key not in found}
         if missing:
-            new = self._ask(list(missing.values()), GenerationSettings.read(generation))
-            if self._finished is not None:
-                self._finished.append(new)
-            found |= {request.key: request for request in new}
-        return [_result(found[question.key]) for question in questions]
+            new = self._ask(list(missing.values()), generation)
+            found |= {answer.key: answer for answer in new}
+            if self._file is not None:
+                self._file.append(*map(asdict, new))
+                self._finished |= {answer.key: answer for answer in new}
+        answers = [found[request.key] for request in requests]
+        return [GenerationResult(answer.output, TokenCounts(output_tokens=answer.output_tokens)) for answer in answers]
 
-    def _earlier(self, question: _Question) -> FinishedRequest | None:
-        if question.conversation is None:
-            return FinishedRequest(question.key, question.task, question.doc_id, "", 0)
-        return None if self._finished is None else self._finished.get(question.key)
+    def _known(self, request: _ReadRequest) -> FinishedAnswer | None:
+        if request.conversation is None:
+            return FinishedAnswer(request.key, request.task, request.doc_id, "", "", 0, "stop")
+        return self._finished.get(request.key)
 
-    def _ask(self, questions: Sequence[_Question], settings: GenerationSettings) -> list[FinishedRequest]:
+    def _ask(self, requests: Sequence[_ReadRequest], generation: Mapping[str, Any]) -> list[FinishedAnswer]:
+        stops = stop_texts(generation)
+        # The engine stops at a stop text but keeps it.
+        stopping = {"stop_strings": stops, "tokenizer": self._engine.processor.tokenizer} if stops else {}
         try:
             answers = self._engine.answer(
-                [question.conversation for question in questions if question.conversation is not None],
+                [request.conversation for request in requests if request.conversation is not None],
                 num_latents=self._num_latents,
-                max_new_tokens=settings.max_new_tokens,
-                **settings.for_generate(self._engine.processor.tokenizer),
+                **engine_settings(generation),
+                **stopping,
             )
         except ValueError as error:
-            asked = ", ".join(f"{question.task} {question.doc_id}" for question in questions)
+            asked = ", ".join(f"{request.task} {request.doc_id}" for request in requests)
             raise ValueError(f"One of the questions {asked}: {error}") from error
         return [
-            FinishedRequest(
-                question.key, question.task, question.doc_id, settings.cut(answer.text), answer.answer_tokens
+            FinishedAnswer(
+                key=request.key,
+                task=request.task,
+                doc_id=request.doc_id,
+                image_id=request.image_id,
+                output=cut(answer.text, stops),
+                output_tokens=answer.answer_tokens,
+                finish_reason="stop" if any(stop in answer.text for stop in stops) else answer.finish_reason,
             )
-            for question, answer in zip(questions, answers, strict=True)
+            for request, answer in zip(requests, answers, strict=True)
         ]
-
-
-def _result(request: FinishedRequest | None) -> GenerationResult:
-    assert request is not None
-    return GenerationResult(request.text, TokenCounts(output_tokens=request.output_tokens))
 
 
 def _problem(messages: Conversation) -> str | None:
@@ -231,21 +243,12 @@ def _problem(messages: Conversation) -> str | None:
     return f"shows {kinds['image']} images" if kinds["image"] > 1 else None
 
 
-def _load_images(messages: Conversation) -> None:
-    """Replace paths and images of any kind by RGB images."""
+def _load_image(messages: Conversation) -> str:
+    """Replace a path or an image of any kind by an RGB image; its pixels' name, empty without one."""
     for message in messages:
         for part in message["content"]:
             if part["type"] == "image":
-                part["image"] = load_image(part["image"])
-
-
-def _hash_messages(digest: Any, messages: Conversation) -> None:
-    """Words and pixels; the images are loaded."""
-    for message in messages:
-        digest.update(message["role"].encode())
-        for part in message["content"]:
-            if part["type"] == "text":
-                digest.update(part["text"].encode())
-            else:
-                digest.update(str(part["image"].size).encode())
-                digest.update(np.asarray(part["image"]).tobytes())
+                image = part["image"] = load_image(part["image"])
+                digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8, salt=b"%d" % image.width)
+                return digest.hexdigest()
+    return ""

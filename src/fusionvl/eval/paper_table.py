@@ -1,56 +1,6 @@
-"""The paper's table of results (arXiv 2504.09925), as data, and which built-in task measures which of its columns.
+"""The paper's table of results (arXiv 2504.09925), as data. Knows no runs."""
 
-Knows no runs. The paper does not say which metric stands behind each column; `metric` is the one that the benchmark's
-own authors report.
-"""
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the paper's table.
-
-    Attributes:
-        label: As the paper writes it, shortened.
-        benchmark: Its full name.
-        best: The most that can be reached.
-        task: The built-in task that measures it; empty when only lmms-eval does.
-        metric: Of that task's summary.
-    """
-
-    label: str
-    benchmark: str
-    best: float = 100.0
-    task: str = ""
-    metric: str = "accuracy"
-
-
-COLUMNS = (
-    Column("MMB-EN", "MMBench, English", task="mmbench_en_dev"),
-    Column("MMB-CN", "MMBench, Chinese", task="mmbench_cn_dev"),
-    Column("VizWiz", "VizWiz", task="vizwiz_vqa_val"),
-    Column("POPE", "POPE", task="pope", metric="f1"),
-    Column("MM-Vet", "MM-Vet", task="mmvet", metric="score"),
-    Column("MME-P", "MME, perception", best=2000.0, task="mme", metric="perception"),
-    Column("MME-C", "MME, cognition", best=800.0, task="mme", metric="cognition"),
-    Column("SEED-I", "SEED-Bench, images"),
-    Column("HallB", "HallusionBench", task="hallusion_bench_image", metric="aAcc"),
-    Column("LLaVA-W", "LLaVA-Bench in the wild", task="llava_in_the_wild", metric="score"),
-    Column("MMStar", "MMStar", task="mmstar"),
-    Column("MME-RW", "MME-RealWorld"),
-    Column("RWQA", "RealWorldQA", task="realworldqa"),
-    Column("CV-B", "CV-Bench", task="cv_bench"),
-    Column("MMVP", "MMVP", task="mmvp"),
-    Column("AI2D", "AI2D", task="ai2d"),
-    Column("MathV", "MathVista"),
-    Column("MMMU", "MMMU"),
-    Column("SQA", "ScienceQA with images", task="scienceqa_img"),
-    Column("TextVQA", "TextVQA", task="textvqa_val"),
-    Column("OCRB", "OCRBench", task="ocrbench"),
-    Column("ChartQA", "ChartQA", task="chartqa", metric="relaxed_accuracy"),
-    Column("DocVQA", "DocVQA", task="docvqa_val", metric="anls"),
-)
+from fusionvl.eval.paper_tasks import PAPER_TASKS
 
 _TEXT = """
 FUSION 3B          79.5 71.7 64.6 88.9 57.2 1595.9 416.5 74.6 51.4 84.7 52.4 41.5 65.1 76.4 76.0 78.9 54.3 44.7 87.1 71.8 60.0 75.7 70.9
@@ -64,16 +14,18 @@ Florence-VL 8B     76.2 69.5 59.1 89.9 56.3 1560.0 381.1 74.9 57.3 74.2 50.0 -  
 LLaVA-OneVision 8B 81.7 78.0 -    87.2 58.8 1626.0 483.0 74.8 47.5 86.9 60.9 57.5 65.5 -    -    81.6 56.1 47.7 96.6 78.5 69.7 78.8 87.5
 """  # noqa: E501 - a table is read by its columns
 
+COLUMNS = tuple((task, metric) for task in PAPER_TASKS.values() for metric in task.metrics)
+"""In the paper's order."""
+
 
 def _read(text: str) -> dict[str, dict[str, float | None]]:
     rows = {}
     for line in text.strip().splitlines():
         words = line.split()
         values = [None if word == "-" else float(word) for word in words[2:]]
-        labels = [column.label for column in COLUMNS]
-        rows[" ".join(words[:2])] = dict(zip(labels, values, strict=True))
+        rows[" ".join(words[:2])] = dict(zip((metric.column for _, metric in COLUMNS), values, strict=True))
     return rows
 
 
-PAPER_ROWS: dict[str, dict[str, float | None]] = _read(_TEXT)
-"""Model -> column label -> what the paper reports; None where it reports nothing."""
+PAPER_ROWS = _read(_TEXT)
+"""Model -> label of a column -> what the paper reports; None where it reports nothing."""

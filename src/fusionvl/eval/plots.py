@@ -4,6 +4,7 @@ Every axis of a radar plot begins at 0 and ends at the best score there is, so t
 is; the areas say nothing.
 """
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from fusionvl.data.extras import import_extra
 from fusionvl.eval.compare import Comparison
 from fusionvl.eval.report import Report
+from fusionvl.run_folder import write_whole
 
 _FEWEST_AXES = 3
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -81,5 +83,6 @@ def _figure(width: float, height: float, **subplot: Any) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, bbox_inches="tight", format="png")
+    write_whole(path, picture.getvalue())

@@ -1,75 +1,72 @@
-"""Points for one answer, by the definitions that the benchmarks were published with.
+"""Points for one answer. An answer that fits two readings, or none, is not understood: nothing is guessed.
 
-Each function takes the model's words and the reference and returns a `Verdict`. Knows no benchmark, file or model.
+Each function takes the model's words and the reference and returns a `Mark`. Knows no test, file or model; tests
+compare what lmms-eval has, too, with its functions.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_uppercase
 
-from fusionvl.eval.answer_parsing import parse_choice, parse_yes_no
-from fusionvl.eval.task import Verdict
-from fusionvl.eval.vqa_normalisation import normalise_vqa
+from fusionvl.eval.task import Mark
 
 ANLS_THRESHOLD = 0.5
 RELAXED_TOLERANCE = 0.05
-_EMPTY = Verdict(None, 0.0, "empty answer")
+LETTER = "Answer with the option's letter from the given choices directly."
+WORD = "Answer the question using a single word or phrase."
+_EMPTY = Mark(None, 0.0, "empty answer")
+_LETTER = re.compile(r"(?:.*\banswer(?: is)?:?)?[\s(\[]*([A-Z])\s*(?:[)\].:]+(?=\s|$)|$)", re.IGNORECASE)
+"""Alone, before a mark, or announced; not before other words, as an article is."""
 
 
-def score_choice(answer: str, reference: str, options: Mapping[str, str]) -> Verdict:
-    """1 for the right letter; see `parse_choice` for how a letter is understood."""
-    parsed = parse_choice(answer, options)
-    return Verdict(parsed.value, float(parsed.value == reference.upper()), parsed.reason)
+def lettered(options: Iterable[object]) -> dict[str, str]:
+    """Options under A, B, C and so on."""
+    return {letter: str(option).strip() for letter, option in zip(ascii_uppercase, options, strict=False)}
 
 
-def score_yes_no(answer: str, reference: str) -> Verdict:
-    """1 for the right one of yes and no; see `parse_yes_no`."""
-    parsed = parse_yes_no(answer)
-    return Verdict(parsed.value, float(parsed.value == reference.casefold()), parsed.reason)
-
-
-def score_identical(answer: str, reference: str) -> Verdict:
+def score_identical(answer: str, reference: str) -> Mark:
     """1 when the answer is the reference, letter by letter."""
-    return Verdict(answer, float(answer == reference)) if answer.strip() else _EMPTY
+    return Mark(answer, float(answer == reference)) if answer.strip() else _EMPTY
 
 
-def score_exact(answer: str, references: Sequence[str]) -> Verdict:
+def score_exact(answer: str, references: Sequence[str]) -> Mark:
     """1 when the answer equals a reference, but for case, blanks and one final full stop."""
     if not answer.strip():
         return _EMPTY
     said = _plain(answer)
-    return Verdict(said, float(said in {_plain(reference) for reference in references}))
+    return Mark(said, float(said in {_plain(reference) for reference in references}))
 
 
-def score_contains(answer: str, references: Sequence[str], *, formula: bool = False) -> Verdict:
-    """OCRBench's score: 1 when a reference stands in the answer, but for case.
+def score_choice(answer: str, reference: str, options: Mapping[str, str]) -> Mark:
+    """1 for the right letter (`B`, `(b)`, `B. cat`, `The answer is B`), or an option's words alone.
 
     Args:
         answer: The model's words.
-        references: What may stand in them.
-        formula: Whether it is a formula, in which case counts and blanks do not.
+        reference: The right letter.
+        options: Letter -> the option's words.
     """
     if not answer.strip():
         return _EMPTY
-    said = _written(answer, formula)
-    return Verdict(said, float(any(_written(reference, formula) in said for reference in references)))
+    letter = _LETTER.match(answer)
+    named = {name for name, text in options.items() if _plain(text) == _plain(answer)}
+    named = named or ({letter[1].upper()} & options.keys() if letter else set())
+    if len(named) != 1:
+        return Mark(None, 0.0, "names several options" if named else "names no option")
+    [understood] = named
+    return Mark(understood, float(understood == reference))
 
 
-def score_vqa(answer: str, references: Sequence[str]) -> Verdict:
-    """VQA soft accuracy: the mean, over leaving each person out, of min(n / 3, 1), n others having said the same.
-
-    Both sides are brought to one form by `normalise_vqa`. With a single reference there is nobody to leave out, and an
-    equal answer has 1.
-    """
-    if not answer.strip():
-        return _EMPTY
-    said = normalise_vqa(answer)
-    agrees = [normalise_vqa(reference) == said for reference in references]
-    if len(agrees) == 1:
-        return Verdict(said, float(agrees[0]))
-    agreeing = sum(agrees)
-    return Verdict(said, sum(min((agreeing - own) / 3, 1.0) for own in agrees) / len(agrees))
+def score_yes_no(answer: str, reference: str) -> Mark:
+    """1 for the right one of yes and no, which must be the first word or the only one of the two."""
+    said = re.findall(r"\w+", answer.casefold())
+    found = set(said[:1]) & {"yes", "no"} or set(said) & {"yes", "no"}
+    if len(found) != 1:
+        return Mark(None, 0.0, "both yes and no" if found else "neither yes nor no") if said else _EMPTY
+    [word] = found
+    return Mark(word, float(word == reference))
 
 
-def score_anls(answer: str, references: Sequence[str]) -> Verdict:
+def score_anls(answer: str, references: Sequence[str]) -> Mark:
     """Average normalised Levenshtein similarity of one answer: 1 - distance / longer length, below 0.5 it is 0.
 
     Case and runs of blanks do not count, and the best reference does. As the challenge's script has it, a similarity
@@ -78,11 +75,12 @@ def score_anls(answer: str, references: Sequence[str]) -> Verdict:
     if not answer.strip():
         return _EMPTY
     said = " ".join(answer.lower().split())
-    similarity = max(_similarity(answer, said, reference) for reference in references)
-    return Verdict(said, similarity if similarity >= ANLS_THRESHOLD else 0.0)
+    distances = {reference: levenshtein(" ".join(reference.lower().split()), said) for reference in references}
+    similarity = max(1 - distance / max(len(answer), len(reference)) for reference, distance in distances.items())
+    return Mark(said, similarity if similarity >= ANLS_THRESHOLD else 0.0)
 
 
-def score_relaxed(answer: str, references: Sequence[str]) -> Verdict:
+def score_relaxed(answer: str, references: Sequence[str]) -> Mark:
     """ChartQA's relaxed accuracy: numbers within 5 % of the reference, everything else equal but for case.
 
     `12%` is 0.12. A reference of zero has no 5 % and is compared as text, as in the published script.
@@ -90,13 +88,11 @@ def score_relaxed(answer: str, references: Sequence[str]) -> Verdict:
     said = answer.strip()
     if not said:
         return _EMPTY
-    return Verdict(said, float(any(_relaxed(said, reference.strip()) for reference in references)))
+    return Mark(said, float(any(_relaxed(said, reference.strip()) for reference in references)))
 
 
 def levenshtein(first: str, second: str) -> int:
     """The fewest insertions, deletions and replacements that turn one text into the other."""
-    if len(first) < len(second):
-        first, second = second, first
     previous = list(range(len(second) + 1))
     for row, letter in enumerate(first, start=1):
         current = [row]
@@ -110,16 +106,6 @@ def levenshtein(first: str, second: str) -> int:
 
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split()).removesuffix(".")
-
-
-def _written(text: str, formula: bool) -> str:
-    text = text.strip().replace("\n", " ")
-    return text.replace(" ", "") if formula else text.lower()
-
-
-def _similarity(answer: str, said: str, reference: str) -> float:
-    distance = levenshtein(" ".join(reference.lower().split()), said)
-    return 1.0 - distance / max(len(answer), len(reference))
 
 
 def _relaxed(answer: str, reference: str) -> bool:

@@ -1,28 +1,26 @@
-"""What a benchmark is: one declaration of where its questions come from, how they are scored and what is reported.
+"""What a test is: questions, how an answer to one is scored, and by what the scores are told apart.
 
-    questions -> (model answers) -> score each answer -> summarise all samples
-
-Knows no model, no file format and no benchmark; the benchmarks are in `eval/tasks/`, running them in `runner.py`.
+Knows no model and no file; the tests are in `eval/tasks/`, asking is in `own_run.py`.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question of a benchmark.
+class TaskQuestion:
+    """One question of a test.
 
     Attributes:
-        id: Unique in the task.
-        prompt: What the model is asked, as the task words it.
+        id: Unique in the test.
+        prompt: What the model is asked, word for word.
         image: A path, bytes or PIL image, or None.
-        image_id: Equal for questions about the same image; they are asked next to each other, and share its features.
-        reference: What the scorer compares with (an answer, several, a letter); JSON.
-        details: What the summary or a reader needs besides (category, options, subset); JSON. Questions that only
-            count together name their `group`.
+        image_id: Equal for questions about the same image; they are asked next to each other and share its features.
+        reference: What the scorer compares with; JSON.
+        details: What else the scorer or a reader needs (kind, options); JSON.
     """
 
     id: str
@@ -34,37 +32,35 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A scorer's view of one answer.
+class Mark:
+    """What a scorer says of one answer.
 
     Attributes:
         parsed: What was understood of the answer (a letter, yes or no, a number), None when nothing could be.
-        score: From 0 to 1; an answer that cannot be parsed has 0 and is counted as unparsed. None only when a judge
-            was asked and failed; such samples are counted and left out of the score.
-        reason: Why, where it needs saying: "not a letter", a judge's words.
+        score: From 0 to 1; an answer that cannot be understood has 0.
+        reason: Why nothing was understood; empty otherwise.
     """
 
     parsed: str | None
-    score: float | None
+    score: float
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Sample:
+class ScoredAnswer:
     """One line of `samples.jsonl`: a question, what the model said and what it was worth.
 
     Attributes:
-        id: The question's.
+        id: The question's, as `prompt`, `reference`, `details` and `image_id` are.
         prompt: As asked.
         output: The model's words, untouched.
-        parsed: See `Verdict`.
-        score: See `Verdict`.
-        reason: See `Verdict`.
-        reference: The question's.
-        details: The question's.
+        parsed: See `Mark`, as are `score` and `reason`.
+        score: From 0 to 1; None where lmms-eval scores no single questions, or its judge failed.
+        reason: Why nothing was understood.
+        reference: What the answer was compared with.
+        details: Kind, options and the like.
         finish_reason: `stop` or `length`.
-        image_id: The question's. Intervals draw whole images and groups; one that is drawn twice comes with another
-            id, image id and group.
+        image_id: Answers about one image are not independent: intervals draw whole images.
     """
 
     id: str
@@ -76,40 +72,47 @@ class Sample:
     reference: Any
     details: Mapping[str, Any]
     finish_reason: str
-    image_id: str = ""
+    image_id: str
 
-
-Judge = Callable[[str], str]
-"""A language model asked with a prompt; used by tasks whose answers are free text."""
+    @classmethod
+    def of(cls, question: TaskQuestion, output: str, finish_reason: str, mark: Mark) -> "ScoredAnswer":
+        """The answer to a question, in the form in which it is read back from its file."""
+        asked = asdict(question)
+        del asked["image"]
+        asked |= json.loads(json.dumps({name: asked[name] for name in ("reference", "details")}))
+        return cls(**asked, **asdict(mark), output=output, finish_reason=finish_reason)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark.
+    """A test.
 
     Attributes:
-        name: As lmms-eval names it where it has it, for instance `pope`.
+        name: In commands, folders and tables.
         title: For people.
-        source: Where the questions come from: a hub data set and its revision, or what the folder must hold.
-        load: Reads the questions from a folder with the published files; None: from where `source` says. Raises
-            ValueError for missing files, wrong columns or duplicate ids, with the path.
-        score: Judges one answer by the official definition. The judge is None for tasks that need none.
-        summarise: Metric name -> value, in the unit the paper reports (percent, or sums for MME).
-        headline: The metric of the summary that is shown first and compared.
+        source: Where the questions come from; for error messages.
+        questions: All of them, in the test's order.
+        score: Marks one answer.
+        headline: What the mean score is called.
+        kinds: Details by whose values scores are reported apart.
         max_new_tokens: Bound on an answer; decoding is greedy.
-        needs_judge: Whether `score` needs a judge.
-        comes_with_package: Whether its questions are installed with a package, so that there is no folder to name.
-        judge_prompt_version: Of the words the judge is asked with; it is recorded beside the scores.
+
+    Raises:
+        ValueError: When there are no questions, or two have the same id.
     """
 
     name: str
     title: str
     source: str
-    load: Callable[[Path | None], Sequence[Question]]
-    score: Callable[[Question, str, Judge | None], Verdict]
-    summarise: Callable[[Sequence[Sample]], dict[str, float]]
-    headline: str
+    questions: Sequence[TaskQuestion]
+    score: Callable[[TaskQuestion, str], Mark]
+    headline: str = "accuracy"
+    kinds: tuple[str, ...] = ("kind",)
     max_new_tokens: int = 32
-    needs_judge: bool = False
-    comes_with_package: bool = False
-    judge_prompt_version: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.questions:
+            raise ValueError(f"{self.source}: there are no questions")
+        repeated = [name for name, count in Counter(question.id for question in self.questions).items() if count > 1]
+        if repeated:
+            raise ValueError(f"{self.source}: {len(repeated)} ids stand more than once, the first is {repeated[0]!r}")
