@@ -7,9 +7,9 @@ import pytest
 from fusionvl import cli
 from fusionvl.ablation import run as ablation_run
 from fusionvl.ablation.budget import count_parameters, widened
-from fusionvl.ablation.recipe import fingerprint, load_ablation, training_recipe
+from fusionvl.ablation.recipe import load_ablation, training_recipe
 from fusionvl.ablation.results import read_results
-from fusionvl.ablation.run import ablate, trainings
+from fusionvl.ablation.run import ablate, settings_of, trainings
 
 
 def test_the_command_end_to_end(write_recipe, tmp_path, capsys):
@@ -112,9 +112,9 @@ def test_what_a_variant_changes(make_recipe):
     assert [each.stages[0].num_latents for each in (full, few, none)] == [[4], [1], [0]]
     assert {each.seed for each in (full, few, none)} == {7}
     assert recipe.training.stages[0].num_latents == [4], "the recipe itself is left alone"
-    prints = {fingerprint(each, recipe.questions) for each in (full, few, none)}
+    prints = {settings_of(each, recipe.questions) for each in (full, few, none)}
     assert len(prints) == 3
-    assert fingerprint(full, recipe.questions) != fingerprint(
+    assert settings_of(full, recipe.questions) != settings_of(
         training_recipe(recipe, recipe.variants[0], 8), recipe.questions
     )
 

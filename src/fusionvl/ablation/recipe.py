@@ -3,15 +3,13 @@
 Read from YAML; unknown or mistyped keys are errors, with the file and the key. Knows no tensors and opens no data.
 """
 
-import hashlib
-import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fusionvl.data.recipe_file import read_recipe
-from fusionvl.train.config import MixtureData, ModelFromScratch, Recipe, dump_recipe
+from fusionvl.train.config import MixtureData, ModelFromScratch, Recipe
 
 
 @dataclass
@@ -96,12 +94,6 @@ def training_recipe(recipe: AblationRecipe, variant: Variant, seed: int) -> Reci
     return replace(
         recipe.training, name=f"{variant.name}-{seed}", model=replace(model, fusion=fusion), stages=stages, seed=seed
     )
-
-
-def fingerprint(training: Recipe, questions: Questions) -> str:
-    """What a result depends on, in 16 hexadecimal digits."""
-    described = dump_recipe(training) + json.dumps(asdict(questions), sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
 def load_ablation(path: str | Path, overrides: list[str] | None = None) -> AblationRecipe:

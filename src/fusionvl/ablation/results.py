@@ -3,16 +3,14 @@
 Knows numbers; knows no models.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# 97.5 % quantile of Student's t by degrees of freedom; beyond the last the normal's is within a few per cent.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
-_NORMAL = 1.960
+from fusionvl.data.extras import import_extra
+from fusionvl.run_folder import RowFile, read_rows
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,8 @@ class Result:
     Attributes:
         variant: Its name.
         seed: Of weights and order.
-        fingerprint: Of the recipe's part that the result depends on, see `recipe.fingerprint`.
-        data: Of the contents of its data, see `data_digest`.
+        settings: Fingerprint of the training and the questions.
+        data: Fingerprint of what the data of both hold.
         parameters: Parameters in use.
         image_tokens: Of a picture.
         latent_tokens: Of a question.
@@ -37,7 +35,7 @@ class Result:
 
     variant: str
     seed: int
-    fingerprint: str
+    settings: str
     data: str
     parameters: int
     image_tokens: int
@@ -93,6 +91,9 @@ def paired_difference(ours: dict[int, float], theirs: dict[int, float]) -> Diffe
     Args:
         ours: Seed -> value.
         theirs: Seed -> value of what is subtracted.
+
+    Raises:
+        ModuleNotFoundError: When scipy is not installed, with how to install it.
     """
     shared = sorted(ours.keys() & theirs.keys())
     if not shared:
@@ -100,37 +101,25 @@ def paired_difference(ours: dict[int, float], theirs: dict[int, float]) -> Diffe
     mean, deviation = mean_and_deviation([ours[seed] - theirs[seed] for seed in shared])
     if deviation is None:
         return Difference(mean, None, 1)
-    freedom = len(shared) - 1
-    quantile = _T[freedom - 1] if freedom <= len(_T) else _NORMAL
-    return Difference(mean, quantile * deviation / math.sqrt(len(shared)), len(shared))
+    student = import_extra("scipy.stats", extra="eval", needed_for="The table of an ablation").t
+    return Difference(mean, student.ppf(0.975, len(shared) - 1) * deviation / math.sqrt(len(shared)), len(shared))
 
 
 def append_result(path: Path, result: Result) -> None:
-    """Write one line, whole: a line that a kill cut short is ended first, so that it spoils no other."""
-    with path.open("a+b") as lines:
-        if lines.tell():
-            lines.seek(-1, 2)
-            if lines.read(1) != b"\n":
-                lines.write(b"\n")
-        lines.write(json.dumps(asdict(result)).encode() + b"\n")
+    """Write one line, whole.
+
+    Raises:
+        ValueError: When another process writes results there.
+        CannotWriteError: When the disk is full.
+    """
+    with RowFile(path) as results:
+        results.append(asdict(result))
 
 
 def read_results(path: Path) -> list[Result]:
     """All whole results; none when there is no file.
 
     Raises:
-        ValueError: When a line that is whole is no result; with its number.
+        ValueError: When a line is no result; with its number.
     """
-    if not path.exists():
-        return []
-    results = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # cut short by a kill; its run is done again
-        try:
-            results.append(Result(**values))
-        except TypeError as error:
-            raise ValueError(f"{path}:{number} is no result of an ablation: {error}") from error
-    return results
+    return list(read_rows(path, lambda values: Result(**values)))

@@ -11,23 +11,23 @@ it has. Started again, it goes on with the first run that is missing.
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fusionvl.ablation.budget import used_parameters, widened
-from fusionvl.ablation.data_digest import data_digest
 from fusionvl.ablation.plot import plot_results
-from fusionvl.ablation.recipe import AblationRecipe, Variant, fingerprint, training_recipe
+from fusionvl.ablation.recipe import AblationRecipe, Questions, Variant, training_recipe
 from fusionvl.ablation.results import Result, append_result, read_results
-from fusionvl.ablation.scoring import Question, clock, open_questions, score
+from fusionvl.ablation.scoring import PictureQuestion, clock, open_questions, score
 from fusionvl.ablation.table import markdown
 from fusionvl.data.extras import import_extra
 from fusionvl.engine import FusionEngine
 from fusionvl.provenance import commit_of
+from fusionvl.run_folder import fingerprint, read_rows, write_whole
 from fusionvl.train.config import ModelFromScratch, Recipe
-from fusionvl.train.metrics import read_lines
+from fusionvl.train.dataset import open_data
 from fusionvl.train.run import train
 
 logger = logging.getLogger(__name__)
@@ -51,10 +51,9 @@ def ablate(recipe: AblationRecipe, output: Path) -> list[Result]:
     import_extra("matplotlib", extra="train", needed_for="the plot of an ablation")
     runs = trainings(recipe)
     asked = open_questions(recipe.questions)
-    digest = data_digest(recipe)
-    output.mkdir(parents=True, exist_ok=True)
+    data = data_of(recipe)
     results = finished_results(recipe, runs, output)
-    if any(result.data != digest for result in results):
+    if any(result.data != data for result in results):
         raise ValueError(
             f"{output / RESULTS} holds results of other data under the same names: choose another --output, or "
             f"make the data again as they were"
@@ -66,7 +65,7 @@ def ablate(recipe: AblationRecipe, output: Path) -> list[Result]:
                 continue
             logger.info("%s with seed %d, run %d of %d", name, seed, len(results) + 1, len(runs))
             folder = output / name / f"seed-{seed}"
-            result = _run(recipe, name, training, folder, asked, digest)
+            result = _run(recipe, name, training, folder, asked, data)
             append_result(output / RESULTS, result)
             for stage in folder.glob("stage-*"):  # checkpoints, and a copy of the model in each
                 shutil.rmtree(stage)
@@ -101,6 +100,21 @@ def _model(recipe: AblationRecipe, variant: Variant) -> ModelFromScratch:
     return model
 
 
+def settings_of(training: Recipe, questions: Questions) -> str:
+    """Fingerprint of what a result depends on, its data left out."""
+    return fingerprint(asdict(training), asdict(questions))
+
+
+def data_of(recipe: AblationRecipe) -> str:
+    """Fingerprint of what the data hold: runs on other data are not put into one table.
+
+    Raises:
+        ValueError: When data cannot be opened.
+    """
+    every = [*(stage.data for stage in recipe.training.stages), recipe.questions.data]
+    return fingerprint([open_data(data, seed=0).fingerprint for data in every])
+
+
 def finished_results(recipe: AblationRecipe, runs: Mapping[tuple[str, int], Recipe], output: Path) -> list[Result]:
     """The results in a folder that are of these runs; those of other variants and seeds are left aside.
 
@@ -109,7 +123,7 @@ def finished_results(recipe: AblationRecipe, runs: Mapping[tuple[str, int], Reci
     """
     results = [result for result in read_results(output / RESULTS) if (result.variant, result.seed) in runs]
     for result in results:
-        if result.fingerprint != fingerprint(runs[result.variant, result.seed], recipe.questions):
+        if result.settings != settings_of(runs[result.variant, result.seed], recipe.questions):
             raise ValueError(
                 f"{output / RESULTS} holds a result of {result.variant!r} with seed {result.seed} of other settings: "
                 f"choose another --output, or remove it"
@@ -132,12 +146,12 @@ def recorded_results(recipe: AblationRecipe, output: Path) -> list[Result]:
 def report(recipe: AblationRecipe, results: Sequence[Result], output: Path) -> None:
     """Write table and plot of what there is."""
     names = [variant.name for variant in recipe.variants]
-    (output / TABLE).write_text(markdown(results, names) + "\n", encoding="utf-8")
+    write_whole(output / TABLE, markdown(results, names) + "\n")
     plot_results(results, names, output / PLOT)
 
 
 def _run(
-    recipe: AblationRecipe, name: str, training: Recipe, folder: Path, asked: Sequence[Question], digest: str
+    recipe: AblationRecipe, name: str, training: Recipe, folder: Path, asked: Sequence[PictureQuestion], data: str
 ) -> Result:
     went_on = (folder / "model").exists() or any(folder.glob("stage-*/checkpoint-*"))
     began = clock()
@@ -146,13 +160,13 @@ def _run(
     # Nothing remembered: every question pays for its picture, as a first question does.
     engine = FusionEngine.from_pretrained(model_folder, cache_bytes=0)
     outcome = score(engine, asked, recipe.questions)
-    logged = [line for line in read_lines(folder / "metrics.jsonl") if "lm_loss" in line]
-    steps = sum(stage.max_steps for stage in training.stages)
+    logged = [line for line in read_rows(folder / "metrics.jsonl", dict) if "lm_loss" in line]
+    steps = sum({line["stage"]: line["step"] for line in logged}.values())
     return Result(
         variant=name,
         seed=training.seed,
-        fingerprint=fingerprint(training, recipe.questions),
-        data=digest,
+        settings=settings_of(training, recipe.questions),
+        data=data,
         parameters=used_parameters(engine.model),
         image_tokens=engine.processor.num_image_tokens,
         latent_tokens=engine.processor.num_latents,

@@ -19,7 +19,7 @@ from fusionvl.train.dataset import open_data
 
 
 @dataclass(frozen=True)
-class Question:
+class PictureQuestion:
     """One question about one picture.
 
     Attributes:
@@ -48,7 +48,7 @@ class Score:
     seconds: float
 
 
-def open_questions(questions: Questions) -> list[Question]:
+def open_questions(questions: Questions) -> list[PictureQuestion]:
     """Every turn of the samples as a question of its own.
 
     Raises:
@@ -60,10 +60,10 @@ def open_questions(questions: Questions) -> list[Question]:
     for sample in samples:
         if sample.image is not None:
             load_image(sample.image)
-    return [Question(sample, turn.question, turn.answer) for sample in samples for turn in sample.turns]
+    return [PictureQuestion(sample, turn.question, turn.answer) for sample in samples for turn in sample.turns]
 
 
-def score(engine: FusionEngine, asked: Sequence[Question], questions: Questions) -> Score:
+def score(engine: FusionEngine, asked: Sequence[PictureQuestion], questions: Questions) -> Score:
     """Ask everything in batches; nothing is remembered from one batch to the next if the engine's cache holds none."""
     correct, total = Counter[str](), Counter[str]()
     tokens, began = 0, clock()
