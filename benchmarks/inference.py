@@ -25,6 +25,7 @@ from geometry import Geometry, Placement, build_fusion
 from measure import Spread, Stages, count_operations, interleaved, matmul_peak, print_spreads, ratios
 from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
+from peak_memory import PeakMemory
 from subjects import (
     LLAVA_BASE,
     LLAVA_FIVE,
@@ -43,8 +44,6 @@ from subjects import (
     named_subjects,
     second,
 )
-
-from fusionvl.train.memory import PeakMemory
 
 VISION_PARTS = tuple(
     f"FusionForConditionalGeneration.model.{part}" for part in ("vision_tower", "vision_to_text", "text_to_vision")

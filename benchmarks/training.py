@@ -24,6 +24,7 @@ from geometry import Geometry, Placement
 from measure import Spread, count_operations, interleaved, matmul_peak, print_spreads, ratios
 from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
+from peak_memory import PeakMemory
 from training_subjects import (
     LLAVA_BASE,
     LLAVA_BASE_CHECKPOINTED,
@@ -38,8 +39,6 @@ from training_subjects import (
     fusion_subjects,
     llava_subjects,
 )
-
-from fusionvl.train.memory import KeptForBackward, PeakMemory, expected_bytes
 
 LARGE_VOCABULARY = 128256  # Llama 3's
 EXACT = 1e-4  # float32: relative difference of losses and gradient norms that rounding explains
@@ -72,7 +71,6 @@ def main(arguments: Sequence[str]) -> None:
     report["steps"] = print_steps(subjects, results, options)
     report["ratios"] = print_ratios("STEP", results, COMPARED)
     report["mfu"] = print_mfu(subjects, results, place)
-    report["held"] = print_held(subjects)
     report["memory"] = print_memory("PEAK MEMORY", tuple(subjects), place, arguments)
     del subjects
     report["large_vocabulary"] = large_vocabulary(geometry, place, options, arguments)
@@ -173,21 +171,6 @@ def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) 
         for name in names:
             table[name] = operations / min(run.whole for run in results[name]) / peak
             print(f"{name:<60}{table[name]:>12.3f}")
-    return table
-
-
-def print_held(subjects: dict[str, Subject]) -> dict[str, dict[str, int]]:
-    print("\nMEMORY HELD by kind, MiB", flush=True)
-    table = {}
-    for name, subject in subjects.items():
-        progress(f"memory by kind: {name}")
-        kept = KeptForBackward(subject.model)
-        subject.loss()
-        table[name] = expected_bytes(subject.model) | {"kept for the backward pass": kept.bytes}
-    kinds = table[OURS].keys()
-    print(f"{'':<34}" + "".join(f"{kind:>28}" for kind in kinds))
-    for name, held in table.items():
-        print(f"{name:<34}" + "".join(f"{held[kind] / 2**20:>28.1f}" for kind in kinds))
     return table
 
 

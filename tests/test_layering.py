@@ -20,6 +20,7 @@ MAY_IMPORT = {room: set(_FLOW[:position]) for position, room in enumerate(_FLOW)
 FOUNDATION = {"run_folder": {"provenance"}, "provenance": set[str]()}
 MAY_IMPORT["vllm"] = {"data", "processing", "model", "auto"}  # auto: vLLM finds configurations through transformers
 MAY_IMPORT |= {room: set(_FLOW) for room in ("train", "eval", "serve")}
+MAY_IMPORT["eval"].add("auto")  # any model of transformers is scored for comparison, a FUSION among them
 MAY_IMPORT["synth"] = {"data", "auto"}  # auto: a local judge may be a FUSION
 MAY_IMPORT["ablation"] = {*_FLOW, "train", "eval", "synth"}  # trains variants and scores them: the rooms to its left
 MAY_IMPORT["auto"] = {"processing", "model"}  # registers their classes with transformers
@@ -117,14 +118,14 @@ def test_the_modules_are_found():
         ("fusionvl.model.modeling", "from fusionvl.engine import FusionEngine"),
         ("fusionvl.engine.engine", "from fusionvl.serve.server import app"),
         ("fusionvl.train.run", "from fusionvl.eval.metrics import exact_match"),
-        ("fusionvl.eval.runner", "from fusionvl.serve import server"),
+        ("fusionvl.eval.own_run", "from fusionvl.serve import server"),
         ("fusionvl.serve.server", "from fusionvl.train import run"),
         ("fusionvl.synth.pipeline", "from fusionvl.processing import FusionProcessor"),
-        ("fusionvl.eval.runner", "from fusionvl.cli import main"),
+        ("fusionvl.eval.own_run", "from fusionvl.cli import main"),
         ("fusionvl.run_folder", "from fusionvl.data.sample import Sample"),
         ("fusionvl.provenance", "from fusionvl.run_folder import claim"),
-        ("fusionvl.eval.runner", "from fusionvl import FusionEngine"),
-        ("fusionvl.eval.runner", "import fusionvl"),
+        ("fusionvl.eval.own_run", "from fusionvl import FusionEngine"),
+        ("fusionvl.eval.own_run", "import fusionvl"),
         ("fusionvl", "from fusionvl.cli import main"),
     ],
 )

@@ -54,13 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse a command; KEY=VALUE of `train` may stand behind its options, too, where argparse expects no more."""
+    """Parse a command; recipe and values of `train` may stand anywhere, also where argparse expects no more."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and not (options.command == "train" and all(re.fullmatch(r"[\w.]+=.*", part, re.DOTALL) for part in rest)):
+    if rest and (options.command != "train" or any(part.startswith("-") for part in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        options.overrides += rest
+    if options.command == "train":
+        given = [*options.given, *rest]
+        options.overrides = [part for part in given if re.match(r"[\w.-]+=", part)]
+        recipes = [part for part in given if part not in options.overrides]
+        if len(recipes) != 1:
+            parser.error(f"train needs one RECIPE, not {', '.join(recipes) or 'none'}")
+        options.recipe = recipes[0]
     return options
 
 
@@ -113,8 +118,14 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=_convert)
 
     train = commands.add_parser("train", help="train a model from a recipe; goes on where it stopped")
-    train.add_argument("recipe", metavar="RECIPE", help="a YAML file, for instance recipes/nano.yaml")
-    train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="replaces a value of the recipe: seed=1")
+    train.add_argument(
+        "given",
+        metavar="RECIPE [KEY=VALUE ...]",
+        nargs="*",
+        help="a YAML file, for instance recipes/nano.yaml, and values to replace in it: seed=1; "
+        "stages.max_steps=9 for all stages, stages.2.max_steps=9 for one",
+    )
+    train.add_argument("--model", metavar="NAME", help="which of the recipe's models: 8b of recipes/fusion.yaml")
     train.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
     train.add_argument(
         "--stage", metavar="1|1.5|2|all", default="all", help="one stage, on the result of the one before"
@@ -217,14 +228,14 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from fusionvl.train.config import load_recipe
     from fusionvl.train.processes import part, rank
+    from fusionvl.train.recipe_loading import load_recipe
     from fusionvl.train.run import train
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fusionvl").setLevel(logging.INFO if rank() == 0 else logging.WARNING)
     _no_transformers_bars()
-    recipe = load_recipe(options.recipe, options.overrides)
+    recipe = load_recipe(options.recipe, options.overrides, options.model)
     folder = train(recipe, options.output or Path("runs") / recipe.name, options.stage)
     if rank() == 0:
         print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
@@ -234,15 +245,21 @@ def _train(options: argparse.Namespace) -> None:
 def _verify(options: argparse.Namespace) -> int:
     from fusionvl.data.mixture import open_mixture
     from fusionvl.data.verification import verify_mixture
-    from fusionvl.engine.sources import shipped_model
+    from fusionvl.engine.sources import check_source, shipped_model
     from fusionvl.processing.measuring import TokenCounter
+    from fusionvl.run_folder import writing
 
+    model = str(options.model or shipped_model())
+    check_source(model)
     mixture = open_mixture(options.mixture, seed=options.seed, image_folder=options.image_folder)
     quiet_transformers()
-    counter = TokenCounter(str(options.model or shipped_model()), options.max_length)
-    report = verify_mixture(mixture, measure=counter, processes=options.processes)
-    report.write(options.output)
+    counter = TokenCounter(model, options.max_length)
+    _ = counter.processor  # one that cannot be loaded, and a wrong place for the output, show before hours of reading
+    with writing(options.output):
+        options.output.mkdir(parents=True, exist_ok=True)
+    report = verify_mixture(mixture, counter, processes=options.processes)
     print(shown(report.as_text()))  # names of rows and files are somebody else's
+    report.write(options.output)
     print(f"Written: {options.output / 'report.json'}, {options.output / 'lengths.png'}")
     return 1 if report.corrupt else 0
 

@@ -81,8 +81,12 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | Iterable[bytes]) -> None:
     """Write a file, which a kill leaves as it was before or as it is to be. Its folder is made where it is missing.
+
+    Args:
+        path: The file.
+        content: All of it, or its pieces in order, which need not fit into memory together.
 
     Raises:
         CannotWriteError: When the disk is full or the place cannot be written.
@@ -96,13 +100,14 @@ def write_whole(path: Path, content: str | bytes) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def _write_aside(path: Path, content: str | bytes) -> Path:
+def _write_aside(path: Path, content: str | bytes | Iterable[bytes]) -> Path:
     """Write what is to become `path` under a name that no other writer has."""
     data = content.encode(errors="surrogatepass") if isinstance(content, str) else content
+    pieces = (data,) if isinstance(data, bytes) else data
     handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=f".{UNFINISHED}", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, 0o644)  # mkstemp makes files that others of the machine could not read
@@ -288,24 +293,25 @@ class RowFile:
 
     Args:
         path: The file; made where it is missing, with its folder.
+        patience: Seconds to wait for another writer: some file systems give back the locks of a dead machine late.
 
     Raises:
         ValueError: When another process writes it.
         CannotWriteError: When the place cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         self.path = path
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path.with_name(f"{path.name}.lock"))
             try:
-                self._lock.acquire(timeout=0)
+                self._lock.acquire(timeout=patience)
             except Timeout as error:
                 raise ValueError(f"Another process writes {path}: wait for it, or choose another --output") from error
             try:
                 self._file = path.open("ab", buffering=0)
-                self._file.truncate(_end_of_last_line(path))
+                self._cut(_end_of_last_line(path))
             except BaseException:
                 self._lock.release()
                 raise
@@ -329,8 +335,13 @@ class RowFile:
                 while left:
                     left = left[self._file.write(left) :]
             except BaseException:
-                self._file.truncate(end)
+                self._cut(end)
                 raise
+
+    def _cut(self, end: int) -> None:
+        """Cut the file off; the place to write at, which the next append asks for, does not follow by itself."""
+        self._file.truncate(end)
+        self._file.seek(end)
 
     def close(self) -> None:
         """Leave the file to another writer."""

@@ -14,11 +14,10 @@ from torch.distributed.checkpoint import FileSystemReader
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.loading import load_model
 from fusionvl.train import run
-from fusionvl.train.adapters import add_adapters, merge_adapters
-from fusionvl.train.config import LearningRates, Lora, MixtureData, load_recipe
-from fusionvl.train.memory import expected_bytes
-from fusionvl.train.metrics import read_lines
-from fusionvl.train.model import freeze_and_describe, part_of
+from fusionvl.train.adapters import add_adapters, draw_adapters, merged
+from fusionvl.train.config import LearningRates, Lora, MixtureData
+from fusionvl.train.freezing import describe, freeze, is_adapter, part_of
+from fusionvl.train.sharding import whole_weights
 from fusionvl.train.starting_point import starting_point
 
 RATES = LearningRates(vision_tower=0.0, mapping=1e-2, interaction_layers=1e-2, decoder=1e-2)
@@ -48,20 +47,25 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def losses(folder):
-    return {line["step"]: line["loss"] for line in read_lines(folder / "metrics.jsonl") if "loss" in line}
-
-
 def changed_parts(before, after):
     assert before.keys() == after.keys()
     return {part_of(name) for name in after if not torch.equal(before[name], after[name])}
 
 
+def with_adapters(model, lora):
+    add_adapters(model, lora)
+    for name, parameter in list(model.named_parameters()):
+        if is_adapter(name):
+            layer, _, kind = name.rpartition(".")
+            setattr(model.get_submodule(layer), kind, torch.nn.Parameter(torch.empty(parameter.shape)))
+    draw_adapters(model, seed=0)
+    freeze(model, RATES)
+    return model
+
+
 def taught(tiny, lora, batch, steps=6, family="llama"):
     """A tiny model after a few steps with adapters."""
-    model = tiny.model(family)
-    add_adapters(model, lora)
-    freeze_and_describe(model, RATES)
+    model = with_adapters(tiny.model(family), lora)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=0.01)
     for _ in range(steps):
         loss = model(**batch).loss
@@ -81,28 +85,12 @@ def logits(model, batch):
     return model(**batch, output_logits=True).logits
 
 
-class KilledError(Exception):
-    pass
-
-
-class KilledTrainer(run.FusionTrainer):
-    def training_step(self, *args, **kwargs):
-        if self.state.global_step == 3:
-            raise KilledError
-        return super().training_step(*args, **kwargs)
-
-
-def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, adapted, base, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, adapted, base, train_until, assert_same):
     adapted.stages[0].lora.base = base
-    whole = run.train(adapted, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "FusionTrainer", KilledTrainer)
-        with pytest.raises(KilledError):
-            run.train(adapted, tmp_path / "killed")
-    resumed = run.train(adapted, tmp_path / "killed")
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    for name, tensor in weights(whole).items():
-        assert torch.equal(tensor, weights(resumed)[name]), name
+    run.train(adapted, tmp_path / "whole")
+    train_until(adapted, tmp_path / "killed", "1", steps=3)
+    run.train(adapted, tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_a_whole_stage_with_adapters(tmp_path, adapted):
@@ -112,7 +100,7 @@ def test_a_whole_stage_with_adapters(tmp_path, adapted):
     after = replace(first, name="2", lora=None, learning_rates=LearningRates(1e-2, 1e-2, 1e-2, 1e-2))
     folder = run.train(replace(adapted, stages=[first, after]), tmp_path / "out")
 
-    written = FileSystemReader(tmp_path / "out" / "stage-1" / "checkpoint-4" / "state").read_metadata()
+    written = FileSystemReader(tmp_path / "out" / "stage-1" / "checkpoint-4").read_metadata()
     held = [name.removeprefix("model.") for name in written.state_dict_metadata if name.startswith("model.")]
     assert {part_of(name) for name in held} == {"mapping", "interaction_layers", "decoder"}
     assert all(".lora_" in name for name in held if part_of(name) == "decoder")
@@ -136,13 +124,15 @@ def test_a_whole_stage_with_adapters(tmp_path, adapted):
 @pytest.mark.parametrize("family", ["qwen2", "phi3", "smollm"])  # biases, fused projections, tied embeddings
 def test_merging_changes_no_answer(tiny, batch, family, base):
     model = taught(tiny, Lora(rank=4, mapping=True, interaction_layers=True, base=base), batch, family=family)
-    before, names = logits(model, batch), tiny.model(family).state_dict().keys()
+    before = logits(model, batch)
     assert (before - logits(tiny.model(family), batch)).abs().max() > 0.1
-    merge_adapters(model)
-    assert (logits(model, batch) - before).abs().max() < 1e-4
-    assert model.state_dict().keys() == names
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert not hasattr(model, "peft_config")
+    weights = merged(model, dict(whole_weights(model)))
+    plain = tiny.model(family)
+    assert weights.keys() == dict(plain.named_parameters()).keys()
+    plain.load_state_dict(weights, strict=False)
+    plain.tie_weights()
+    assert (logits(plain, batch) - before).abs().max() < 1e-4
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
 
 
 def test_4_bit_weights_are_learned_around(tiny, batch):
@@ -167,11 +157,13 @@ def test_4_bit_weights_stay_after_answering(tiny, batch):
 def test_4_bit_layers_compute_in_autocasts_dtype(tiny, batch):
     four_bit = pytest.importorskip("fusionvl.train.four_bit")
     layer = torch.nn.Linear(64, 32)
-    packed = four_bit.FrozenLinear4bit(layer)
+    packed = four_bit.FrozenLinear4bit(layer.weight.detach(), layer.bias)
+    plain = torch.nn.Linear(64, 32)
+    plain.load_state_dict({"weight": packed.dequantized(), "bias": layer.bias})
     hidden = torch.randn(3, 64)
     with torch.autocast("cpu", torch.bfloat16):
         assert packed(hidden).dtype == torch.bfloat16
-        torch.testing.assert_close(packed(hidden), packed.dequantized()(hidden))
+        torch.testing.assert_close(packed(hidden), plain(hidden))
     assert packed(hidden).dtype == torch.float32
     assert torch.equal(packed.bias, layer.bias)
 
@@ -196,8 +188,7 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path, adapted, base):
 def test_the_table_tells_adapters_from_what_is_under_them(tiny, base):
     model = tiny.model("smollm")
     decoder = sum(weight.numel() for name, weight in model.named_parameters() if part_of(name) == "decoder")
-    add_adapters(model, Lora(rank=4, base=base))
-    table = freeze_and_describe(model, RATES)
+    table = describe(with_adapters(model, Lora(rank=4, base=base)), RATES)
     rows = {line[:30].strip(): line[30:].split() for line in table.splitlines()}
     layers, hidden, keys, mlp = 4, 32, 16, 48
     adapters = layers * 4 * (2 * (hidden + hidden) + 2 * (hidden + keys) + 3 * (hidden + mlp))
@@ -211,48 +202,7 @@ def test_the_table_tells_adapters_from_what_is_under_them(tiny, base):
 
 def test_4_bit_weights_take_less_memory(tiny):
     pytest.importorskip("bitsandbytes")
-    held = {}
-    for base in BASES:
-        model = tiny.model()
-        add_adapters(model, Lora(rank=4, base=base))
-        freeze_and_describe(model, RATES)
-        held[base] = expected_bytes(model)
-    layers = tiny.model().model.language_model.layers
-    projections = [module.weight.numel() for module in layers.modules() if isinstance(module, torch.nn.Linear)]
-    # Two weights a byte, a byte of scale for 64 of them, scales of 256 scales, and two tables of levels.
-    packed = [count // 2 + -(-count // 64) + 4 * -(-count // 64 // 256) + 4 * (16 + 256) for count in projections]
-    assert held["float32"]["weights, frozen"] - held["nf4"]["weights, frozen"] == 4 * sum(projections) - sum(packed)
-    assert held["float32"]["optimizer state"] == held["nf4"]["optimizer state"]
-
-
-@pytest.mark.parametrize(
-    ("lora", "named"),
-    [
-        ("rank: 8, ranks: 4", "ranks"),
-        ("rank: eight", "rank"),
-        ("base: int4", "base"),
-    ],
-)
-def test_mistakes_in_the_block(tmp_path, recipe_text, lora, named):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(recipe_text.replace("num_latents:", f"lora: {{{lora}}}\n  num_latents:"))
-    with pytest.raises(ValueError, match=named):
-        load_recipe(path)
-
-
-def test_adapters_of_a_frozen_part_are_refused(tmp_path, recipe_text):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(
-        recipe_text.replace("decoder: 0.001", "decoder: 0.0").replace("num_latents:", "lora: {}\n  num_latents:")
-    )
-    with pytest.raises(
-        ValueError, match=r"Stage 1: adapters learn at the rate of their part, and that of decoder is 0"
-    ):
-        load_recipe(path)
-
-
-def test_the_command_line_reaches_the_last_stage(tmp_path, recipe_text):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(recipe_text)
-    recipe = load_recipe(path, ["stages.lora.rank=8", "stages.lora.base=nf4"])
-    assert [stage.lora for stage in recipe.stages] == [None, Lora(rank=8, base="nf4")]
+    model = with_adapters(tiny.model(), Lora(rank=4, base="nf4"))
+    packed = [weight for weight in model.parameters() if hasattr(weight, "quant_state")]
+    wide = [m.weight for m in tiny.model().model.language_model.layers.modules() if isinstance(m, torch.nn.Linear)]
+    assert sum(weight.numel() * weight.itemsize for weight in packed) * 8 == sum(weight.nbytes for weight in wide)

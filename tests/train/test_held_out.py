@@ -6,9 +6,9 @@ import pytest
 
 from fusionvl.data.easy_vqa import divide_train, load_split
 from fusionvl.engine import FusionEngine
+from fusionvl.run_folder import read_rows
 from fusionvl.train.config import HeldOut, MixtureData
 from fusionvl.train.held_out import held_out_samples
-from fusionvl.train.metrics import read_lines
 from fusionvl.train.run import train
 
 EASY_VQA = MixtureData(datasets=[{"kind": "easy-vqa", "part": "held-out", "max_turns": 1}])
@@ -24,9 +24,9 @@ def test_they_are_about_images_that_are_not_trained_on():
 
 def test_they_are_asked_at_intervals_and_after_the_last_step(tmp_path, recipe):
     folder = train(replace(recipe, evaluate_every=3), tmp_path / "out")
-    measured = [line for line in read_lines(tmp_path / "out" / "metrics.jsonl") if "held_out_accuracy" in line]
+    measured = [line for line in read_rows(tmp_path / "out" / "metrics.jsonl", dict) if "held_out_accuracy" in line]
     assert [(line["stage"], line["step"]) for line in measured] == [("1", 3), ("1", 4), ("2", 3), ("2", 4)]
-    shown = read_lines(tmp_path / "out" / "samples.jsonl")
+    shown = list(read_rows(tmp_path / "out" / "samples.jsonl", dict))
     assert len(shown) == 4 * recipe.held_out.shown
     samples = held_out_samples(recipe.held_out, recipe.seed)
     engine = FusionEngine.from_pretrained(folder)

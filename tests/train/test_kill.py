@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fusionvl.run_folder import UNFINISHED
 from fusionvl.train import run
-from fusionvl.train.disk import UNFINISHED
 
 # The command, dead at a certain one of its file operations: opening, flushing, renaming, removing.
 COMMAND = """

@@ -7,11 +7,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from fusionvl.data.mixture import open_mixture
 from fusionvl.data.replacement import FaultPolicy
 from fusionvl.train import run
 from fusionvl.train.config import MixtureData
-from fusionvl.train.dataset import GroupedPositions
 
 ROWS = 40
 
@@ -45,14 +43,6 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path, mixed, train_u
     train_until(mixed, tmp_path / "killed", "2", steps=3)
     run.train(mixed, tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
-
-
-def test_the_rest_of_the_batches_is_the_same_from_any_step(mixture):
-    opened = open_mixture(mixture, seed=0)
-    whole = list(GroupedPositions(opened, batch_size=2, accumulation=3, num_steps=6))
-    assert len(whole) == len(GroupedPositions(opened, 2, 3, 6)) == 18
-    assert list(GroupedPositions(opened, 2, 3, 6, first_step=4)) == whole[12:]
-    assert len({position for batch in whole for position in batch}) == 36
 
 
 def test_faulty_rows_are_replaced_and_named(tmp_path, mixed, mixture):

@@ -1,5 +1,6 @@
 """Stages one by one: the same as all in one go, and never without the stage before."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from fusionvl import cli
 from fusionvl.train import run
 from fusionvl.train.config import ModelFromCheckpoint, dump_recipe
+from fusionvl.train.stage import StageRun
 
 
 def weights(folder):
@@ -19,13 +21,13 @@ def weights(folder):
 def trained(monkeypatch):
     """Names of the stages that are trained, in order."""
     names = []
-    train_stage = run._train_stage
+    train_stage = StageRun.train
 
-    def watch(started, stage, *rest):
-        names.append(stage.name)
-        train_stage(started, stage, *rest)
+    def watch(started, source):
+        names.append(started.stage.name)
+        train_stage(started, source)
 
-    monkeypatch.setattr(run, "_train_stage", watch)
+    monkeypatch.setattr(StageRun, "train", watch)
     return names
 
 
@@ -77,6 +79,16 @@ def test_gradient_checkpointing_changes_no_weight(tmp_path, recipe):
     saving = weights(run.train(replace(recipe, gradient_checkpointing=True), tmp_path / "saving"))
     for name, tensor in plain.items():
         torch.testing.assert_close(saving[name], tensor)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with a C++ compiler")
+def test_compiling_changes_no_weight(tmp_path, recipe):
+    recipe = replace(recipe, stages=recipe.stages[:1], evaluate_every=2)
+    plain = weights(run.train(recipe, tmp_path / "plain"))
+    compiled = weights(run.train(replace(recipe, compile=True), tmp_path / "compiled"))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fusionvl.engine.loading import load_model
 from fusionvl.train import run
-from fusionvl.train.config import MixtureData, ModelFromCheckpoint, ModelFromParts, ModelFromScratch
+from fusionvl.train.config import MixtureData, ModelFromCheckpoint, ModelFromScratch
 from fusionvl.train.scratch import train_tokenizer
 from fusionvl.train.starting_point import starting_point
 
@@ -38,7 +39,7 @@ def test_a_released_checkpoint_is_trained(tmp_path, recipe, released):
     stage = recipe.stages[0]
     stage.max_steps, stage.num_latents, stage.max_length = 2, [4], 2048
     before, _ = starting_point(recipe)
-    after = run.load_model(str(run.train(recipe, tmp_path / "out")), torch.float32)
+    after = load_model(str(run.train(recipe, tmp_path / "out")), torch.float32)
     assert after.config.early_guidance == "released"
     trained = before.state_dict()
     same = [name for name, tensor in after.state_dict().items() if torch.equal(tensor, trained[name])]
@@ -48,21 +49,18 @@ def test_a_released_checkpoint_is_trained(tmp_path, recipe, released):
     assert all(line["vision_mapping_loss"] > 0 for line in lines)
 
 
-def test_gguf_is_converted_once(tmp_path, recipe, monkeypatch, train_until, assert_same):
-    scratch, conversions = replace(recipe), []
-    recipe = replace(
-        recipe, model=ModelFromParts("decoder", "vision", "chatml", gguf_file="a.gguf", attention="eager")
-    )
+def test_a_start_is_made_once(tmp_path, recipe, monkeypatch, train_until, assert_same):
+    made = []
 
-    def convert(_):
-        conversions.append(1)
-        return starting_point(scratch)
+    def make(recipe):
+        made.append(1)
+        return starting_point(recipe)
 
-    monkeypatch.setattr(run, "starting_point", convert)
+    monkeypatch.setattr(run, "starting_point", make)
     run.train(recipe, tmp_path / "whole")
     train_until(recipe, tmp_path / "killed", "1", steps=3)
     run.train(recipe, tmp_path / "killed")
-    assert len(conversions) == 2, "one for each run, none for going on"
+    assert len(made) == 2, "one for each run, none for going on"
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 

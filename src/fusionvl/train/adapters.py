@@ -1,13 +1,14 @@
-"""LoRA in a stage: adapters put into a model, written apart, and merged into an ordinary model again.
+"""LoRA in a stage: adapters put into a model, written apart, and added to the weights under them at the end.
 
-The adapters sit inside the FUSION itself, so it keeps its class, its names and its trainer. Under them the weights are
-frozen; parts without adapters are trained in full or frozen by their learning rates, as ever. Knows models and the
-recipe's `lora` block; the 4-bit layers are in `four_bit.py`.
+The adapters sit inside the FUSION itself, so it keeps its class and its names. Under them the weights are frozen;
+parts without adapters are trained in full or frozen by their learning rates, as ever. Knows models and the recipe's
+`lora` block; the 4-bit layers are in `four_bit.py`.
 """
 
 import copy
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from torch import nn
 
 from fusionvl.data.extras import import_extra
 from fusionvl.model import FusionForConditionalGeneration, lora_targets
-from fusionvl.train.checkpoints import trained_weights
 from fusionvl.train.config import Lora, StageConfig
-from fusionvl.train.model import is_adapter, part_of
+from fusionvl.train.freezing import is_adapter, part_of
+from fusionvl.train.sharding import fill
 
 ADAPTER = "default"  # PEFT's name for the only one
 ADAPTER_FILE = "adapter_model.safetensors"  # what `PeftModel.from_pretrained` looks for
+_BASE = ".base_layer."  # where PEFT puts the layer under an adapter
+Weights = dict[str, torch.Tensor]
 
 
 def check_adapters(stages: Sequence[StageConfig], in_bfloat16: bool) -> None:
@@ -49,74 +52,106 @@ def check_adapters(stages: Sequence[StageConfig], in_bfloat16: bool) -> None:
             )
 
 
-def add_adapters(model: FusionForConditionalGeneration, lora: Lora) -> None:
-    """Put LoRA adapters into a model, drawn from torch's random state; they change no output before the first step.
+def add_adapters(
+    model: FusionForConditionalGeneration, lora: Lora, read: Callable[[str], torch.Tensor] | None = None
+) -> None:
+    """Put LoRA adapters into a model; they are on the meta device until `draw_adapters` has values for them.
+
+    Args:
+        model: Its weights may be on the meta device, too.
+        lora: The recipe's block.
+        read: Gives a weight by its name where it is to be, for `base: nf4`; by default the model's own.
 
     Raises:
         ValueError: When interaction layers are to be adapted and there are none.
     """
     peft = import_extra("peft", extra="train", needed_for="lora")
     targets = lora_targets(model.config, mapping=lora.mapping, interaction_layers=lora.interaction_layers)
-    if lora.base == "nf4":
-        _quantize_decoder(model)
+    decoder = re.compile(lora_targets(model.config))
+    under = {name: module for name, module in model.named_modules() if decoder.fullmatch(name)}
+    for name, layer in under.items():
+        if lora.base == "nf4":
+            _quantize(model, name, read or model.get_parameter)
+        elif lora.base == "bfloat16":
+            layer.to(torch.bfloat16)
     config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-    peft.inject_adapter_in_model(config, model, ADAPTER)
-    if lora.base == "bfloat16":
-        for name in _decoder_layers(model):
-            model.get_submodule(name).get_base_layer().to(torch.bfloat16)
+    peft.inject_adapter_in_model(config, model, ADAPTER, low_cpu_mem_usage=True)
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
+            parameter.data = parameter.data.float()
 
 
-def merge_adapters(model: FusionForConditionalGeneration) -> None:
-    """Add the adapters to the weights under them, in float32, and take them out: the model is an ordinary one again.
+def _quantize(model: nn.Module, name: str, read: Callable[[str], torch.Tensor]) -> None:
+    from fusionvl.train.four_bit import FrozenLinear4bit  # needs an extra that most runs do without
 
-    4-bit weights become the floats they stood for: the adapters were trained beside those, so the merged model
-    computes what the trained one did. Beside the weights from before quantization they would make another model.
+    bias: Any = model.get_submodule(name).bias
+    model.set_submodule(name, FrozenLinear4bit(read(f"{name}.weight").detach(), bias))
+
+
+@torch.no_grad()
+def draw_adapters(model: nn.Module, seed: int) -> None:
+    """Give adapters the values they start with, as PEFT would; they change no output before the first step.
+
+    Seed and name decide them, so any number of processes that share the model draws the same.
     """
-    for name, layer in _adapted_layers(model).items():
-        plain = _in_float32(layer.get_base_layer())
-        plain.weight.data += layer.get_delta_weight(ADAPTER)
-        model.set_submodule(name, plain)
-    del model.peft_config
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
+            whole = torch.zeros(parameter.shape)
+            if ".lora_A." in name:
+                digest = hashlib.sha256(f"adapter/{seed}/{name}".encode()).digest()
+                generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+                nn.init.kaiming_uniform_(whole, a=5**0.5, generator=generator)
+            fill(parameter, whole)
 
 
-def save_adapter(model: FusionForConditionalGeneration, folder: Path) -> None:
+def file_name(parameter_name: str) -> str:
+    """The name that a parameter has in a model without adapters."""
+    return parameter_name.replace(_BASE, ".")
+
+
+def merged(model: nn.Module, weights: Weights) -> Weights:
+    """The weights of an ordinary model that computes what a model with adapters does, in float32.
+
+    4-bit weights become the floats they stood for: the adapters were trained beside those. Added to the weights from
+    before quantization they would make another model.
+
+    Args:
+        model: With adapters; only its structure is looked at, and its 4-bit weights.
+        weights: All of its weights, whole and on the CPU.
+    """
+    found = {file_name(name): weight.float() for name, weight in weights.items() if not is_adapter(name)}
+    for name, layer in model.named_modules():
+        if not hasattr(layer, "lora_A"):
+            continue
+        base: Any = layer.get_base_layer()
+        there, back = (weights[f"{name}.lora_{matrix}.{ADAPTER}.weight"] for matrix in "AB")
+        weight = base.dequantized().cpu() if hasattr(base, "dequantized") else found[f"{name}.weight"]
+        found[f"{name}.weight"] = weight + layer.scaling[ADAPTER] * (back @ there)
+    return found
+
+
+def save_adapter(model: FusionForConditionalGeneration, weights: Weights, folder: Path) -> None:
     """Write what was trained as an adapter for `PeftModel.from_pretrained(base, folder)`.
 
     Parts that were trained in full are in it under `modules_to_save`: without them the adapters would be of no use.
+
+    Args:
+        model: With adapters.
+        weights: All of its weights, whole and on the CPU.
+        folder: To write to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trained = trained_weights(model)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts = {part_of(name) for name in trained if not is_adapter(name)}
     whole = [name for name, _ in model.model.named_modules() if part_of(name) in parts and _is_whole(name)]
     config = copy.deepcopy(model.peft_config[ADAPTER])
     config.modules_to_save = whole or None
     config.inference_mode = True
     config.save_pretrained(folder)
-    prefixed = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": tensor for name, tensor in trained.items()}
-    save_file(prefixed, folder / ADAPTER_FILE, metadata={"format": "pt"})
+    named = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": weights[name].contiguous() for name in trained}
+    save_file(named, folder / ADAPTER_FILE, metadata={"format": "pt"})
 
 
 def _is_whole(module_name: str) -> bool:
     """Whether a module is what PEFT can save of a part; it takes no list, so interaction layers come one by one."""
     return module_name.count(".") == (1 if module_name.startswith("interaction_layers") else 0)
-
-
-def _adapted_layers(model: nn.Module) -> dict[str, Any]:
-    return {name: module for name, module in model.named_modules() if hasattr(module, "lora_A")}
-
-
-def _decoder_layers(model: FusionForConditionalGeneration) -> list[str]:
-    """Names of the decoder's projections, the layers that `base` is about."""
-    pattern = re.compile(lora_targets(model.config))
-    return [name for name, _ in model.named_modules() if pattern.fullmatch(name)]
-
-
-def _quantize_decoder(model: FusionForConditionalGeneration) -> None:
-    from fusionvl.train.four_bit import FrozenLinear4bit  # needs an extra that most runs do without
-
-    for name in _decoder_layers(model):
-        model.set_submodule(name, FrozenLinear4bit(model.get_submodule(name)))
-
-
-def _in_float32(layer: Any) -> Any:
-    return layer.dequantized() if hasattr(layer, "dequantized") else layer.float()

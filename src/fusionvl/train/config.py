@@ -1,20 +1,38 @@
-"""What a training run is: a typed recipe of stages, read from YAML. Every number is a named field.
+"""What a training run is: a typed recipe of stages. Every number is a named field; what cannot train is refused.
 
-Unknown or mistyped keys are errors, with the file and the key. Knows no tensors and opens no data.
+How a recipe is read from its file is in `recipe_loading.py`. Knows no tensors and opens no data.
 """
 
+import math
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from fusionvl.data.recipe_file import read_recipe
 from fusionvl.data.replacement import FaultPolicy
 
 Precision = Literal["auto", "float32", "bfloat16"]
 OptimizerName = Literal["adamw", "muon"]
-Parallel = Literal["auto", "ddp", "fsdp2", "deepspeed_zero2", "deepspeed_zero3"]
+
+_LARGEST_RATE = 100.0
+
+
+def check_at_least(least: float, holder: Any, *names: str, within: str = "") -> None:
+    """Refuse fields that are below a bound, or no finite number; None is no value.
+
+    Args:
+        least: The bound.
+        holder: Whose fields they are.
+        *names: Of the fields.
+        within: What the fields' holder is called in a recipe, with a dot.
+
+    Raises:
+        ValueError: With the field, its value and the bound.
+    """
+    for name in names:
+        value = getattr(holder, name)
+        if value is not None and not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{within}{name} is {value}, and must be a finite number of at least {least}")
 
 
 @dataclass
@@ -73,6 +91,10 @@ class HeldOut:
     shown: int = 8
     max_new_tokens: int = 32
 
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "questions", "max_new_tokens", within="held_out.")
+        check_at_least(0, self, "shown", within="held_out.")
+
 
 @dataclass
 class Lora:
@@ -97,6 +119,12 @@ class Lora:
     interaction_layers: bool = False
     base: Literal["float32", "bfloat16", "nf4"] = "float32"
 
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "rank", within="lora.")
+        check_at_least(0, self, "alpha", "dropout", within="lora.")
+        if self.dropout >= 1:
+            raise ValueError(f"lora.dropout is {self.dropout}, a share of the inputs: it must be below 1")
+
     @property
     def parts(self) -> list[str]:
         """The parts that get adapters."""
@@ -110,11 +138,12 @@ class StageConfig:
     Attributes:
         name: The stage's name: 1, 1.5 or 2.
         data: Where samples come from.
-        max_steps: Optimizer steps.
+        max_steps: Optimizer steps; either this or `epochs`.
+        epochs: Passes over the data, the last step filled up from the next pass.
         batch_size: Rows of a forward pass on one device.
         gradient_accumulation: Forward passes of an optimizer step; several processes share them.
         learning_rates: Peak learning rate of each part.
-        num_latents: Counts of latent tokens, one drawn for each batch.
+        num_latents: Counts of latent tokens, one drawn for each optimizer step.
         optimizer: `adamw`, or `muon` for matrices and AdamW for the rest; rates and decay mean the same for both.
         warmup_ratio: Share of the steps in which the learning rate rises.
         min_learning_rate_ratio: Share of the peak that the cosine falls to.
@@ -127,10 +156,11 @@ class StageConfig:
 
     name: str
     data: MixtureData
-    max_steps: int
     batch_size: int
     learning_rates: LearningRates
     num_latents: list[int]
+    max_steps: int | None = None
+    epochs: float | None = None
     gradient_accumulation: int = 1
     optimizer: OptimizerName = "adamw"
     warmup_ratio: float = 0.03
@@ -142,17 +172,46 @@ class StageConfig:
     lora: Lora | None = None
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except ValueError as error:
+            raise ValueError(f"Stage {self.name}: {error}") from error
+
+    def _check(self) -> None:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give either max_steps or epochs: how long it is trained")
+        check_at_least(1, self, "max_steps", "batch_size", "gradient_accumulation", "max_length")
+        check_at_least(0, self, "epochs", "warmup_ratio", "min_learning_rate_ratio", "weight_decay", "max_grad_norm")
+        if not 0 <= self.adam_beta2 < 1:
+            raise ValueError(f"adam_beta2 is {self.adam_beta2}, and must be from 0 to below 1")
+        if not self.num_latents or min(self.num_latents) < 0:
+            raise ValueError(f"num_latents is {self.num_latents}: give counts to draw from, [0] for none")
         if 0 in self.num_latents and len(set(self.num_latents)) > 1:
             raise ValueError(
-                f"Stage {self.name}: num_latents {self.num_latents} mixes 0, which leaves the interaction layers out, "
-                f"with other counts; processes that train together must all run all layers"
+                f"num_latents {self.num_latents} mixes 0, which leaves the interaction layers out, with other counts; "
+                f"processes that train together must all run all layers"
             )
-        frozen = [part for part in self.lora.parts if not getattr(self.learning_rates, part)] if self.lora else []
+        rates = vars(self.learning_rates)
+        check_at_least(0, self.learning_rates, *rates, within="learning_rates.")
+        if max(rates.values()) > _LARGEST_RATE:
+            raise ValueError(
+                f"learning_rates hold {max(rates.values())}, and nothing is trained at more than {_LARGEST_RATE}"
+            )
+        if not any(rates.values()):
+            raise ValueError("learning_rates are all 0: nothing would be trained")
+        frozen = [part for part in self.lora.parts if not rates[part]] if self.lora else []
         if frozen:
             raise ValueError(
-                f"Stage {self.name}: adapters learn at the rate of their part, and that of {' and '.join(frozen)} is "
-                f"0: set learning_rates.{frozen[0]}, or leave its adapters out"
+                f"adapters learn at the rate of their part, and that of {' and '.join(frozen)} is 0: set "
+                f"learning_rates.{frozen[0]}, or leave its adapters out"
             )
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps over data of so many rows."""
+        if self.max_steps is not None:
+            return self.max_steps
+        assert self.epochs is not None  # one of the two is given
+        return max(1, math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)))
 
     def passes_of_each(self, processes: int) -> int:
         """Forward passes of an optimizer step in each of several processes.
@@ -249,13 +308,13 @@ class Recipe:
         held_out: What to ask at these measurements; without it nothing is asked.
         report_to: Trackers that get the log besides `metrics.jsonl`: tensorboard, wandb, mlflow, ...
         data_workers: Processes that prepare batches.
-        parallel: How several processes share the work, see docs/training.md; `auto` takes fsdp2 on GPUs, ddp without.
         gradient_checkpointing: Whether the backward pass computes activations again instead of keeping them.
+        compile: Whether the decoder's layers go through `torch.compile`; see docs/training.md for what it is worth.
     """
 
     name: str
     model: ModelFromScratch | ModelFromParts | ModelFromCheckpoint
-    stages: list[StageConfig] = field(default_factory=list)
+    stages: list[StageConfig]
     seed: int = 0
     precision: Precision = "auto"
     save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -265,11 +324,15 @@ class Recipe:
     held_out: HeldOut | None = None
     report_to: list[str] = field(default_factory=lambda: ["tensorboard"])
     data_workers: int = 1
-    parallel: Parallel = "auto"
     gradient_checkpointing: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
+        if not names:
+            raise ValueError("stages is empty: there is nothing to train")
+        check_at_least(1, self, "save_every", "evaluate_every", "log_every")
+        check_at_least(0, self, "data_workers")
         if len(names) != len(set(names)):
             raise ValueError(f"Every stage of a recipe needs a name of its own, not {names}")
         if self.save_every % self.log_every:
@@ -288,19 +351,6 @@ class Recipe:
         if not selected and name != "all":
             raise ValueError(f"Recipe {self.name} has no stage {name}, only {[stage.name for stage in self.stages]}")
         return selected
-
-
-def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe.
-
-    Args:
-        path: A YAML file.
-        overrides: `key.of.field=value`, applied over the file.
-
-    Raises:
-        ValueError: When the file is missing, a key is unknown or a value is of the wrong type; names file and key.
-    """
-    return read_recipe(Recipe, path, overrides)
 
 
 def dump_recipe(recipe: Recipe) -> str:

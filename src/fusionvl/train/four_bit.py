@@ -21,16 +21,15 @@ class FrozenLinear4bit(Linear4bit):
     rearranges the weights for answering, after which some CPUs could not train them any more.
 
     Args:
-        layer: What to quantize, where it is; its bias is kept.
+        weight: What to quantize, (out, in), where it is to be.
+        bias: The layer's, kept as it is.
     """
 
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__(
-            layer.in_features, layer.out_features, bias=layer.bias is not None, quant_type="nf4", device="meta"
-        )
-        weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=self)
-        self.weight = weight.to(layer.weight.device)  # a move quantizes, one to the same place, too
-        self.bias = layer.bias
+    def __init__(self, weight: torch.Tensor, bias: nn.Parameter | None) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias=bias is not None, quant_type="nf4", device="meta")
+        packed = Params4bit(weight, requires_grad=False, quant_type="nf4", module=self)
+        self.weight = packed.to(weight.device)  # a move quantizes, one to the same place, too
+        self.bias = bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply in autocast's dtype, or in that of the input."""
@@ -39,9 +38,7 @@ class FrozenLinear4bit(Linear4bit):
         bias = None if self.bias is None else self.bias.to(dtype)
         return matmul_4bit(x.to(dtype), self.weight, quant_state=self.weight.quant_state, bias=bias)
 
-    def dequantized(self) -> nn.Linear:
-        """An ordinary layer in float32 that computes the same."""
-        plain = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        plain.weight = nn.Parameter(dequantize_4bit(self.weight.data, self.weight.quant_state).float())
-        plain.bias = self.bias
-        return plain
+    def dequantized(self) -> torch.Tensor:
+        """The weight that the 4 bits stand for, (out, in), in float32."""
+        weight: torch.Tensor = dequantize_4bit(self.weight.data, self.weight.quant_state)
+        return weight.float()

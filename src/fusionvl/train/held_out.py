@@ -4,10 +4,10 @@ Knows the engine and the data room. The answers are for watching a run; scores a
 """
 
 import logging
-from pathlib import Path
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+import torch
 
 from fusionvl.data.sample import Sample
 from fusionvl.engine import FusionEngine
@@ -16,11 +16,10 @@ from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor, load_image
 from fusionvl.train.config import HeldOut
 from fusionvl.train.dataset import open_data
-from fusionvl.train.metrics import append_line
+from fusionvl.train.metrics import StageLog
 
 logger = logging.getLogger(__name__)
 _BATCH = 64
-Asked: TypeAlias = list[tuple[Sample, str]]
 
 
 def held_out_samples(held_out: HeldOut, seed: int) -> list[Sample]:
@@ -38,85 +37,64 @@ def held_out_samples(held_out: HeldOut, seed: int) -> list[Sample]:
     return samples
 
 
-class AskHeldOut(TrainerCallback):
-    """Asks every so many steps and after the last.
+@dataclass(frozen=True)
+class HeldOutQuestions:
+    """What is asked of a model in training.
 
-    Args:
+    Attributes:
         samples: Whose first questions are asked.
         held_out: How many answers are shown, how long they may be.
         processor: The model's.
-        every: Steps between measurements.
-        output: The run's folder, for `metrics.jsonl` and `samples.jsonl`.
-        stage: Its name.
     """
 
-    def __init__(
-        self,
-        samples: list[Sample],
-        held_out: HeldOut,
-        processor: FusionProcessor,
-        every: int,
-        output: Path,
-        stage: str,
-    ) -> None:
-        self.samples = samples
-        self.held_out = held_out
-        self.processor = processor
-        self.every = every
-        self.output = output
-        self.stage = stage
+    samples: list[Sample]
+    held_out: HeldOut
+    processor: FusionProcessor
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Ask when it is time."""
-        if state.global_step % self.every and state.global_step != state.max_steps:
-            return
-        answers = self._answers(kwargs["model"])  # in every process: a sharded model computes in all or none
-        if not state.is_world_process_zero:
-            return
-        asked = list(zip(self.samples, answers, strict=True))
-        where = {"stage": self.stage, "step": state.global_step}
-        accuracy = _accuracy(asked)
-        append_line(self.output / "metrics.jsonl", {**where, "held_out_accuracy": accuracy, **_by_source(asked)})
-        for sample, answer in asked[: self.held_out.shown]:
-            turn = sample.turns[0]
-            append_line(
-                self.output / "samples.jsonl",
-                {**where, "id": sample.id, "question": turn.question, "expected": turn.answer, "answer": answer},
-            )
-        sample, answer = asked[0]
+    def ask(self, model: FusionForConditionalGeneration, step: int, log: StageLog) -> None:
+        """Ask, and log how many answers are exactly right; every process must call, for all compute together."""
+        answers = self._answers(model)
+        right = [answer == sample.turns[0].answer for sample, answer in zip(self.samples, answers, strict=True)]
+        shown = [_shown(sample, answer) for sample, answer in zip(self.samples, answers, strict=True)]
+        accuracy = _share(right)
+        log.add(step, {"held_out_accuracy": accuracy, **self._by_source(right)}, shown[: self.held_out.shown])
         logger.info(
             "Step %d: %.2f %% of %d held-out questions right; %r -> %r, expected %r",
-            state.global_step,
+            step,
             100 * accuracy,
-            len(asked),
-            sample.turns[0].question,
-            answer,
-            sample.turns[0].answer,
+            len(right),
+            shown[0]["question"],
+            shown[0]["answer"],
+            shown[0]["expected"],
         )
 
+    def _by_source(self, right: list[bool]) -> dict[str, float]:
+        """The share that is right of each data set, where there are several."""
+        sources = sorted({sample.source for sample in self.samples})
+        if len(sources) == 1:
+            return {}
+        own = {
+            source: [each for each, sample in zip(right, self.samples, strict=True) if sample.source == source]
+            for source in sources
+        }
+        return {f"held_out_accuracy/{source}": _share(each) for source, each in own.items()}
+
     def _answers(self, model: FusionForConditionalGeneration) -> list[str]:
-        was_training = model.training
         engine = FusionEngine(model.eval(), self.processor, cache_bytes=0)
         answers = []
-        for start in range(0, len(self.samples), _BATCH):
-            batch = self.samples[start : start + _BATCH]
-            asked = [conversation(sample.image, sample.turns[0].question) for sample in batch]
-            answers += engine.answer(asked, max_new_tokens=self.held_out.max_new_tokens)
-        model.train(was_training)
+        with torch.compiler.set_stance("force_eager"):  # lengths of answers would be compiled one by one
+            for start in range(0, len(self.samples), _BATCH):
+                batch = self.samples[start : start + _BATCH]
+                asked = [conversation(sample.image, sample.turns[0].question) for sample in batch]
+                answers += engine.answer(asked, max_new_tokens=self.held_out.max_new_tokens)
+        model.train()
         return [answer.text for answer in answers]
 
 
-def _accuracy(asked: Asked) -> float:
-    """The share of answers that are exactly right."""
-    return sum(answer == sample.turns[0].answer for sample, answer in asked) / len(asked)
+def _share(right: list[bool]) -> float:
+    return sum(right) / len(right)
 
 
-def _by_source(asked: Asked) -> dict[str, float]:
-    """The same for each data set, where there are several."""
-    sources = sorted({sample.source for sample, _ in asked})
-    if len(sources) == 1:
-        return {}
-    own = {source: [each for each in asked if each[0].source == source] for source in sources}
-    return {f"held_out_accuracy/{source}": _accuracy(each) for source, each in own.items()}
+def _shown(sample: Sample, answer: str) -> dict[str, Any]:
+    turn = sample.turns[0]
+    return {"id": sample.id, "question": turn.question, "expected": turn.answer, "answer": answer}

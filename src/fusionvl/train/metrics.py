@@ -1,69 +1,106 @@
-"""The run's log: `metrics.jsonl`, a line for each measurement, and the plot of it.
+"""A stage's log: rows of `metrics.jsonl` and `samples.jsonl`, trackers, and the plot of a whole run.
 
-Every line names stage and step. Knows numbers only; progress on the screen is in `progress.py`.
+Every row names stage and step. The first process of a run writes, the others do nothing. Knows numbers only; progress
+on the screen is in `stage_progress.py`.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
 from fusionvl.data.extras import import_extra
-from fusionvl.train.disk import write_text, writing
+from fusionvl.run_folder import RowFile, read_rows, write_rows
+from fusionvl.train.processes import is_first
+from fusionvl.train.step_loss import TERMS
 
-LOSS_TERMS = ("lm_loss", "text_mapping_loss", "vision_mapping_loss")
-PANELS = {"loss": LOSS_TERMS, "held-out accuracy": ("held_out_accuracy",), "gradient norm": ("grad_norm",)}
+METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
+TIMED = ("tokens_per_second", "matmul_share")
+"""What a log row says about time; everything else is the same in every run of a recipe."""
+_PANELS = {"loss": TERMS, "held-out accuracy": ("held_out_accuracy",), "gradient norm": ("grad_norm",)}
 
 
-def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Append one line to a JSONL file.
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse trackers that are unknown or not installed.
 
     Raises:
+        ValueError: With the name and those that there are.
+        ModuleNotFoundError: When tensorboard is not installed.
+    """
+    if "tensorboard" in names:
+        import_extra("tensorboard", extra="train", needed_for="report_to: [tensorboard]")
+    there = [str(name) for name in get_available_trackers()]
+    for name in names:
+        if name not in there:
+            reason = "is not installed" if name in LOGGER_TYPE_TO_CLASS else "is no tracker that accelerate knows"
+            raise ValueError(f"report_to: {name} {reason}; there are: {', '.join(there) or 'none'}")
+
+
+class StageLog:
+    """The log of one stage of a run; a context manager.
+
+    Args:
+        output: The run's folder.
+        stage: The stage's name.
+        first_step: What was logged after it is forgotten: those steps are done again.
+        trackers: Names of trackers that get the numbers, too.
+
+    Raises:
+        ValueError: When another process writes the log.
         CannotWriteError: When the disk is full.
     """
-    with writing(path), path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def __init__(self, output: Path, stage: str, first_step: int, trackers: Sequence[str]) -> None:
+        self._output = output
+        self._stage = stage
+        self._files: dict[str, RowFile] = {}
+        self._trackers: list[GeneralTracker] = []
+        if not is_first():
+            return
+        for name in (METRICS, SAMPLES):
+            _forget_after(output / name, stage, first_step)
+            self._files[name] = RowFile(output / name)
+        for name in trackers:
+            tracker_class = LOGGER_TYPE_TO_CLASS[name]
+            folder = [output / f"stage-{stage}"] if tracker_class.requires_logging_directory else []
+            self._trackers.append(tracker_class(name if folder else f"{output.name}-{stage}", *folder))
+            self._trackers[-1].start()
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a JSONL file; none if it is not there. A last line that a kill cut short is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+        for tracker in self._trackers:
+            tracker.finish()
 
-def forget_after(path: Path, stage: str, step: int) -> None:
-    """Drop what a JSONL file says of a stage's steps that will be run again."""
-    kept = [line for line in read_lines(path) if line["stage"] != stage or line["step"] <= step]
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    def add(self, step: int, values: Mapping[str, Any], samples: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Keep what was measured at a step, and answers of the model that show it.
 
+        Raises:
+            CannotWriteError: When the disk is full.
+        """
+        if not self._files:
+            return
+        where = {"stage": self._stage, "step": step}
+        self._files[METRICS].append({**where, **values})
+        self._files[SAMPLES].append(*({**where, **sample} for sample in samples))
+        for tracker in self._trackers:
+            tracker.log(dict(values), step=step)
 
-class MetricsFile(TrainerCallback):
-    """Appends every log line to the run's `metrics.jsonl`, and draws the plot beside it at every checkpoint."""
-
-    def __init__(self, path: Path, stage: str) -> None:
-        self.path = path
-        self.stage = stage
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        """Write the step with what was logged."""
-        if state.is_world_process_zero:
-            append_line(self.path, {"stage": self.stage, "step": state.global_step, **(logs or {})})
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def draw(self) -> None:
         """Draw the run so far."""
-        if state.is_world_process_zero:
-            plot_metrics(self.path)
+        if self._files:
+            plot_metrics(self._output / METRICS)
+
+
+def _forget_after(path: Path, stage: str, step: int) -> None:
+    """Drop what a log says of a stage's steps that will be run again."""
+    if path.exists():
+        write_rows(path, [row for row in read_rows(path, dict) if row["stage"] != stage or row["step"] <= step])
 
 
 def plot_metrics(path: Path) -> None:
@@ -73,13 +110,13 @@ def plot_metrics(path: Path) -> None:
         ModuleNotFoundError: When matplotlib is not installed.
     """
     figures = import_extra("matplotlib.figure", extra="train", needed_for="the plot of a training run")
-    lines = read_lines(path)
-    panels = [title for title, names in PANELS.items() if any(name in line for line in lines for name in names)]
+    rows = list(read_rows(path, dict))
+    panels = [title for title, names in _PANELS.items() if any(name in row for row in rows for name in names)]
     if not panels:
         return
     figure = figures.Figure(figsize=(11, 2.2 * len(panels) + 0.6), layout="constrained")
     for axes, title in zip(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True):
-        _draw_panel(axes, lines, PANELS[title])
+        _draw_panel(axes, rows, _PANELS[title])
         axes.set_ylabel(title)
         if title != "held-out accuracy":
             axes.set_yscale("log")
@@ -87,28 +124,23 @@ def plot_metrics(path: Path) -> None:
     figure.savefig(path.with_suffix(".png"), dpi=110)
 
 
-def _draw_panel(axes: Any, lines: list[dict[str, Any]], names: tuple[str, ...]) -> None:
-    position, borders = _positions(lines)
-    drawn = {
-        key for line in lines for key in line if key in names or key.startswith(tuple(f"{name}/" for name in names))
-    }
-    for name in sorted(drawn):
-        points = [(position(line), line[name]) for line in lines if name in line]
-        axes.plot([x for x, _ in points], [y for _, y in points], label=name, linewidth=1)
-    for stage, border in borders.items():
-        axes.axvline(border, color="0.8", linewidth=0.8)
+def _draw_panel(axes: Any, rows: list[dict[str, Any]], names: tuple[str, ...]) -> None:
+    begins = _begins_of_stages(rows)
+    drawn = sorted({key for row in rows for key in row if key.partition("/")[0] in names})  # of each data set, too
+    for name in drawn:
+        points = [(begins[row["stage"]] + row["step"], row[name]) for row in rows if name in row]
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1)
+    for stage, begin in begins.items():
+        axes.axvline(begin, color="0.8", linewidth=0.8)
         upright = {"rotation": 90, "va": "top", "fontsize": "small"}  # names of short stages must not overlap
-        axes.text(border, 0.98, f"stage {stage}", transform=axes.get_xaxis_transform(), color="0.4", **upright)
+        axes.text(begin, 0.98, f"stage {stage}", transform=axes.get_xaxis_transform(), color="0.4", **upright)
     if len(drawn) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # beside the lines, not on them
 
 
-def _positions(lines: list[dict[str, Any]]) -> tuple[Callable[[dict[str, Any]], int], dict[str, int]]:
-    """Where a line stands among the steps of all stages, and where each stage begins."""
+def _begins_of_stages(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Where each stage begins among the steps of all."""
     lengths: dict[str, int] = {}
-    for line in lines:
-        lengths[line["stage"]] = max(lengths.get(line["stage"], 0), line["step"])
-    borders: dict[str, int] = {}
-    for stage in lengths:
-        borders[stage] = sum(lengths[earlier] for earlier in borders)
-    return lambda line: borders[line["stage"]] + line["step"], borders
+    for row in rows:
+        lengths[row["stage"]] = max(lengths.get(row["stage"], 0), row["step"])
+    return dict(zip(lengths, accumulate(lengths.values(), initial=0), strict=False))  # the last end begins nothing

@@ -1,76 +1,33 @@
 """What takes a step with the gradients: AdamW for every weight, or Muon for matrices and AdamW for the rest.
 
-Knows named parameters and a stage's settings; knows no model, no data and no schedule.
+Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks") makes the momentum of a matrix
+orthogonal, so that no few directions outweigh all others; torch has it. Knows named parameters and a stage's settings;
+knows no model and no data.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, Replicate
+from torch.optim import AdamW, Muon, Optimizer
 
 from fusionvl.train.config import OptimizerName, StageConfig
-from fusionvl.train.model import part_of
-from fusionvl.train.muon import Muon
+from fusionvl.train.freezing import part_of
 
-ADAMW_MOMENTS = 2
-
-
-class MuonWithAdamW(torch.optim.Optimizer):
-    """Muon and AdamW as one optimizer, for one schedule and one state in checkpoints.
-
-    Args:
-        matrices: Parameter groups for Muon, at least one.
-        others: Parameter groups for AdamW, if any.
-        betas: AdamW's.
-    """
-
-    def __init__(
-        self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], betas: tuple[float, float]
-    ) -> None:
-        self._takers: list[torch.optim.Optimizer] = [Muon(matrices)]
-        if others:
-            self._takers.append(torch.optim.AdamW(others, betas=betas))
-        super().__init__([group for taker in self._takers for group in taker.param_groups], {})
-        self._share()
-
-    def _share(self) -> None:
-        """Groups and state are this optimizer's; each of the two works on its own groups of them."""
-        groups = iter(self.param_groups)
-        for taker in self._takers:
-            taker.param_groups = [next(groups) for _ in taker.param_groups]
-            taker.state = self.state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a loaded state, and hand it on."""
-        super().__setstate__(state)
-        self._share()
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Take one step; with a closure, after computing the loss anew, once for both."""
-        first, *others = self._takers
-        loss = first.step(closure)
-        for taker in others:
-            taker.step()
-        return loss
+_PEAK = "peak_lr"
 
 
-def create_optimizer(
-    parameters: Iterable[tuple[str, nn.Parameter]], stage: StageConfig, betas: tuple[float, float]
-) -> torch.optim.Optimizer:
-    """A stage's optimizer: a group for each part of the model, weight decay on matrices only.
+def create_optimizers(parameters: Iterable[tuple[str, nn.Parameter]], stage: StageConfig) -> list[Optimizer]:
+    """A stage's optimizers, with a group for each part of the model; weight decay on matrices only.
 
     Args:
         parameters: Names and parameters; frozen ones are left out.
-        stage: Its optimizer, learning rates and weight decay.
-        betas: AdamW's.
+        stage: Its optimizer, learning rates and weight decay. Muon's updates are scaled to the size of AdamW's (Liu et
+            al. 2025, arXiv 2502.16982), so rates and decay mean the same for both.
     """
     groups: dict[tuple[str, bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in parameters:
@@ -81,8 +38,14 @@ def create_optimizer(
     others: list[dict[str, Any]] = []
     for (part, decays, by_muon), of_group in groups.items():
         rate, decay = getattr(stage.learning_rates, part), stage.weight_decay if decays else 0.0
-        (matrices if by_muon else others).append({"params": of_group, "lr": rate, "weight_decay": decay})
-    return MuonWithAdamW(matrices, others, betas) if matrices else torch.optim.AdamW(others, betas=betas)
+        group = {"params": of_group, "lr": rate, _PEAK: rate, "weight_decay": decay}
+        (matrices if by_muon else others).append(group)
+    optimizers: list[Optimizer] = []
+    if matrices:
+        optimizers.append(Muon(matrices, adjust_lr_fn="match_rms_adamw"))
+    if others:
+        optimizers.append(AdamW(others, betas=(0.9, stage.adam_beta2)))
+    return optimizers
 
 
 def is_for_muon(name: str, parameter: nn.Parameter, optimizer: OptimizerName) -> bool:
@@ -90,6 +53,41 @@ def is_for_muon(name: str, parameter: nn.Parameter, optimizer: OptimizerName) ->
     return optimizer == "muon" and parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
 
 
-def moments(name: str, parameter: nn.Parameter, optimizer: OptimizerName) -> int:
-    """How many tensors of a parameter's size the optimizer keeps for it: Muon the momentum, AdamW two moments."""
-    return 1 if is_for_muon(name, parameter, optimizer) else ADAMW_MOMENTS
+def take_step(optimizers: Sequence[Optimizer], factor: float) -> None:
+    """Take a step with the gradients, at a share of the peak learning rates, and forget the gradients."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group[_PEAK] * factor
+        if isinstance(optimizer, Muon):
+            _make_whole(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _make_whole(optimizer: Optimizer) -> None:
+    """Gather the gradients of sharded matrices once: orthogonal is what a whole matrix is, not its pieces."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if isinstance(parameter.grad, DTensor):
+                parameter.grad = parameter.grad.redistribute(placements=[Replicate()])
+
+
+def rate_factor(stage: StageConfig, step: int, steps: int) -> float:
+    """The share of the peak learning rates at a step: a linear warm-up, then a cosine down to the stage's floor.
+
+    Args:
+        stage: Its warm-up and floor.
+        step: From 0 on.
+        steps: Of the whole stage.
+    """
+    warmup, floor = max(1, round(stage.warmup_ratio * steps)), stage.min_learning_rate_ratio
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def clip_gradients(model: nn.Module, limit: float) -> float:
+    """Scale the gradients down to a norm over all processes, 0: leave them; return the norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

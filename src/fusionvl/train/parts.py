@@ -30,7 +30,8 @@ from fusionvl.model.released import ReleasedLoadingMixin, refuse_pickle
 from fusionvl.processing import FusionProcessor
 from fusionvl.processing.chat_format import VISION_END, VISION_START
 from fusionvl.train.config import ModelFromParts
-from fusionvl.train.scratch import build_processor, check_fusion_fields, fresh_vision_config, place_waves
+from fusionvl.train.geometry import check_model, fusion_config_of, vision_config_of
+from fusionvl.train.scratch import build_processor, place_waves
 
 VISION_TYPES = ("siglip", "siglip_vision_model")
 _JOINTS = ("model.vision_to_text.", "model.text_to_vision.", "model.interaction_layers.")
@@ -65,7 +66,7 @@ def build_from_parts(
         ValueError: When a part cannot be found or loaded, its weights are a pickle or do not fit (keys are named), a
             field does not exist, or the language model is of a kind that FUSION cannot stand in for.
     """
-    check_fusion_fields(spec.fusion)
+    check_model(spec)
     vision = _load_vision(spec.vision)
     source = locate(spec.decoder)
     if spec.gguf_file is not None and Path(source).is_dir() and not (Path(source) / spec.gguf_file).is_file():
@@ -96,7 +97,7 @@ def _load_decoder(spec: ModelFromParts, source: str) -> PreTrainedModel:
 
 def _load_vision(given: str | dict[str, Any]) -> VisionPart:
     if isinstance(given, dict):
-        return VisionPart(fresh_vision_config(given), None)
+        return VisionPart(vision_config_of(given), None)
     source = locate(given)
     with in_one_sentence(source):
         config = AutoConfig.from_pretrained(source)
@@ -162,12 +163,12 @@ def _join(
         del weights["lm_head.weight"]
     if hasattr(text_config, "quantization_config"):  # of a GGUF file; the weights are ordinary floats by now
         del text_config.quantization_config
-    config = FusionConfig(
+    config = fusion_config_of(
+        fusion,
         vision_config=vision.config,
         text_config=text_config,
         image_token_id=processor.image_token_id,
         latent_token_id=processor.latent_token_id,
-        **fusion,
     )
     torch.manual_seed(seed)
     with _quiet():

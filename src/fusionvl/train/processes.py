@@ -1,6 +1,6 @@
 """The processes of a run: one, or several that `torchrun` started on one machine or on many.
 
-Knows process groups; knows neither models nor recipes. With one process everything here does nothing.
+Knows process groups and devices; knows neither models nor recipes. With one process everything here does nothing.
 """
 
 import os
@@ -9,7 +9,6 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 _PATIENCE = timedelta(hours=1)  # of processes that wait while the first one writes a large model
 
@@ -24,20 +23,34 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes."""
+    return rank() == 0
+
+
 def meet() -> None:
     """Connect with the other processes; each takes the GPU of its number where there are GPUs."""
     PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
-def all_processes() -> DeviceMesh:
-    """All of them in a row, to shard a model over."""
-    return init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world_size(),))
+def own_device() -> torch.device:
+    """Where this process computes."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 def wait() -> None:
     """Go on when all processes are here: what the first wrote can then be read by the others."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """The sums of these values over all processes, in place of them."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
 
 
 def part() -> None:

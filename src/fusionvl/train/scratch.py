@@ -3,14 +3,12 @@
 Knows the model's parts; knows no data beyond the texts a tokenizer is trained on.
 """
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    CONFIG_MAPPING,
     GenerationConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -20,6 +18,7 @@ from transformers import (
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
 from fusionvl.train.config import ModelFromScratch
+from fusionvl.train.geometry import decoder_config_of, fusion_config_of, vision_config_of
 
 WAVE_BASE = 100.0  # longest wave over shortest, enough for grids of a few dozen patches
 BOS, END_OF_TURN, START_OF_TURN, PADDING = "<|begin|>", "<|im_end|>", "<|im_start|>", "<|pad|>"
@@ -58,26 +57,24 @@ def build_from_scratch(
     Raises:
         ValueError: On a field that a config does not have.
     """
-    vision_config = fresh_vision_config(spec.vision)
-    check_fusion_fields(spec.fusion)
+    vision_config = vision_config_of(spec.vision)
     processor = build_processor(
         train_tokenizer(texts, spec.vocab_size), "chatml", vision_config, spec.fusion, num_latents
     )
     tokenizer = processor.tokenizer
-    decoder = dict(spec.decoder)
-    text_config = CONFIG_MAPPING[decoder.pop("model_type")](
-        **decoder,
+    text_config = decoder_config_of(
+        spec.decoder,
         vocab_size=len(tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    config = FusionConfig(
+    config = fusion_config_of(
+        spec.fusion,
         vision_config=vision_config,
         text_config=text_config,
         image_token_id=processor.image_token_id,
         latent_token_id=processor.latent_token_id,
-        **spec.fusion,
     )
     torch.manual_seed(seed)
     model = FusionForConditionalGeneration(config)
@@ -112,33 +109,6 @@ def build_processor(
         patch_size=vision_config.patch_size,
         window_size=fusion.get("window_size", FusionConfig.window_size),
     )
-
-
-def fresh_vision_config(fields: dict[str, Any]) -> SiglipVisionConfig:
-    """The config of an encoder with fresh weights.
-
-    Raises:
-        ValueError: On a field that it does not have.
-    """
-    _check_fields(fields, SiglipVisionConfig, "vision", taken={"vision_use_head"})
-    return SiglipVisionConfig(**fields, vision_use_head=False)
-
-
-def check_fusion_fields(fields: dict[str, Any]) -> None:
-    """Refuse fields that `FusionConfig` does not have, or that follow from the parts.
-
-    Raises:
-        ValueError: With the field.
-    """
-    parts = {"vision_config", "text_config", "image_token_id", "latent_token_id"}
-    _check_fields(fields, FusionConfig, "fusion", taken=parts)
-
-
-def _check_fields(fields: dict[str, Any], config_class: Any, where: str, taken: set[str]) -> None:
-    """Transformers takes any keyword as an attribute, so a mistyped field would go unseen."""
-    known = {field.name for field in dataclasses.fields(config_class)} - taken
-    if unknown := sorted(set(fields) - known):
-        raise ValueError(f"model.{where}: {config_class.__name__} has no field {unknown[0]!r} to set")
 
 
 @torch.no_grad()

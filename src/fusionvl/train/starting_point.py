@@ -28,14 +28,10 @@ def starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, Fusi
         return build_from_scratch(spec, texts, _default_num_latents(recipe), recipe.seed)
     if isinstance(spec, ModelFromParts):
         return build_from_parts(spec, _default_num_latents(recipe), recipe.seed)
-    model = load_model(spec.checkpoint, torch.float32)
-    model.set_attn_implementation(spec.attention)
-    return model, load_processor(spec.checkpoint)
+    return load_model(spec.checkpoint, torch.float32), load_processor(spec.checkpoint)
 
 
 def _default_num_latents(recipe: Recipe) -> int:
     """What the processor uses unless told otherwise: the paper's usual count where the last stage trains it."""
-    if not recipe.stages:
-        return 1
     counts = recipe.stages[-1].num_latents
     return DEFAULT_NUM_LATENTS if DEFAULT_NUM_LATENTS in counts else max(counts)
