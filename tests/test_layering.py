@@ -16,8 +16,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # What each room may import from besides itself.
 _FLOW = ("data", "processing", "model", "engine")
 MAY_IMPORT = {room: set(_FLOW[:position]) for position, room in enumerate(_FLOW)}
-# Under all rooms: how a run is kept on disk, and what it was made with.
-FOUNDATION = {"run_folder": {"provenance"}, "provenance": set[str]()}
+# Under all rooms: how a run is kept on disk, what it was made with, how a table is written.
+FOUNDATION = {"run_folder": {"provenance"}, "provenance": set[str](), "text_table": set[str]()}
 MAY_IMPORT["vllm"] = {"data", "processing", "model", "auto"}  # auto: vLLM finds configurations through transformers
 MAY_IMPORT |= {room: set(_FLOW) for room in ("train", "eval", "serve")}
 MAY_IMPORT["eval"].add("auto")  # any model of transformers is scored for comparison, a FUSION among them

@@ -14,8 +14,8 @@ from fusionvl.eval.paper_table import COLUMNS, PAPER_ROWS
 from fusionvl.eval.plots import radar
 from fusionvl.eval.report import make_report
 from fusionvl.eval.score_store import write_scores
-from fusionvl.eval.tables import FORMATS, Table
 from fusionvl.run_folder import claim
+from fusionvl.text_table import FORMATS, Table
 
 
 def benchmark(folder, task, title, **metrics):
@@ -145,7 +145,12 @@ class TestTables:
 
     def test_markdown(self):
         assert self.TABLE.render("markdown") == (
-            "**Title <1>**\n\n| name | a\\|b |\n|---|--:|\n| x & y | 1.0 |\n| z | - |\n\n* A note\n"
+            "**Title <1>**\n\n"
+            "| name  | a\\|b |\n"
+            "| ----- | ---: |\n"
+            "| x & y |  1.0 |\n"
+            "| z     |    - |\n\n"
+            "* A note\n"
         )
 
     def test_html(self):

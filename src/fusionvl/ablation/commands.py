@@ -26,7 +26,7 @@ def _ablate(options: argparse.Namespace) -> None:
 
     from fusionvl.ablation.recipe import load_ablation
     from fusionvl.ablation.run import ablate, recorded_results, report
-    from fusionvl.ablation.table import markdown
+    from fusionvl.ablation.table import as_markdown
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fusionvl").setLevel(logging.INFO)
@@ -36,5 +36,5 @@ def _ablate(options: argparse.Namespace) -> None:
     output = options.output or Path("runs") / recipe.name
     results = recorded_results(recipe, output) if options.report else ablate(recipe, output)
     report(recipe, results, output)
-    print(markdown(results, [variant.name for variant in recipe.variants]))
+    print(as_markdown(results, [variant.name for variant in recipe.variants]))
     print(f"Written: {', '.join(str(output / name) for name in ('results.jsonl', 'table.md', 'results.png'))}")

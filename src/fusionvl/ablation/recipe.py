@@ -77,8 +77,6 @@ class AblationRecipe:
                 f"training.model must be from scratch (kind: scratch), not {self.training.model.kind}: what is "
                 f"trained already was trained with the ideas on"
             )
-        if not self.training.stages:
-            raise ValueError("training.stages is empty: there is nothing to compare")
 
 
 def training_recipe(recipe: AblationRecipe, variant: Variant, seed: int) -> Recipe:

@@ -21,7 +21,7 @@ from fusionvl.ablation.plot import plot_results
 from fusionvl.ablation.recipe import AblationRecipe, Questions, Variant, training_recipe
 from fusionvl.ablation.results import Result, append_result, read_results
 from fusionvl.ablation.scoring import PictureQuestion, clock, open_questions, score
-from fusionvl.ablation.table import markdown
+from fusionvl.ablation.table import as_markdown
 from fusionvl.data.extras import import_extra
 from fusionvl.engine import FusionEngine
 from fusionvl.provenance import commit_of
@@ -146,7 +146,7 @@ def recorded_results(recipe: AblationRecipe, output: Path) -> list[Result]:
 def report(recipe: AblationRecipe, results: Sequence[Result], output: Path) -> None:
     """Write table and plot of what there is."""
     names = [variant.name for variant in recipe.variants]
-    write_whole(output / TABLE, markdown(results, names) + "\n")
+    write_whole(output / TABLE, as_markdown(results, names) + "\n")
     plot_results(results, names, output / PLOT)
 
 

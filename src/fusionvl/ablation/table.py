@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fusionvl.ablation.results import Difference, Result, mean_and_deviation, paired_difference
+from fusionvl.text_table import markdown
 
 
 def rows(results: Sequence[Result], variants: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -20,12 +21,10 @@ def rows(results: Sequence[Result], variants: Sequence[str]) -> tuple[list[str],
     return head, [_row(of[name], [] if name == variants[0] else first, kinds) for name in variants if of[name]]
 
 
-def markdown(results: Sequence[Result], variants: Sequence[str]) -> str:
+def as_markdown(results: Sequence[Result], variants: Sequence[str]) -> str:
     """The table in Markdown, its columns aligned for a terminal."""
     head, body = rows(results, variants)
-    widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
-    lines = [_line(head, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
-    return "\n".join([*lines, *(_line(row, widths) for row in body)])
+    return "\n".join(markdown(head, body, text_columns=len(head)))
 
 
 def _row(own: Sequence[Result], first: Sequence[Result], kinds: Sequence[str]) -> list[str]:
@@ -61,7 +60,3 @@ def told(difference: Difference) -> str:
 def _percent(values: Sequence[float]) -> str:
     mean, deviation = mean_and_deviation(values)
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

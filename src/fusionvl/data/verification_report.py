@@ -14,6 +14,7 @@ from fusionvl.data.extras import import_extra
 from fusionvl.data.faults import Fault
 from fusionvl.data.sample import Sample
 from fusionvl.run_folder import write_whole
+from fusionvl.text_table import aligned
 
 # Ten bins for each factor of ten: fine enough to choose a maximal length by, few enough to keep for every source.
 LENGTH_EDGES = tuple(int(edge) for edge in np.unique(np.round(np.geomspace(1, 1e7, 71))))
@@ -108,9 +109,7 @@ class MixtureReport:
         lines = [["source", *(column.replace("_", "-") for column in _COLUMNS)]]
         for source in [*self.sources, self.total()]:
             lines.append([source.name, *(f"{getattr(source, column):,}" for column in _COLUMNS)])
-        first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
-        table = ["  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines]
-        return "\n".join(table + self._named_faults())
+        return "\n".join(aligned(lines) + self._named_faults())
 
     def _named_faults(self) -> list[str]:
         lines = []

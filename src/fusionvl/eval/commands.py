@@ -14,8 +14,8 @@ from fusionvl.engine.options import add_engine_options, engine_from, positive, q
 if TYPE_CHECKING:
     from fusionvl.eval.own_run import Answerer
     from fusionvl.eval.score_store import Results
-    from fusionvl.eval.tables import Table
     from fusionvl.eval.task import Task
+    from fusionvl.text_table import Table
 
 _RUN = "run"
 _OUTPUT = Path("runs/eval")
@@ -234,8 +234,8 @@ def _write(options: argparse.Namespace, table: "Table") -> None:
 
 def _tasks(options: argparse.Namespace) -> None:
     from fusionvl.eval.paper_tasks import PAPER_TASKS
-    from fusionvl.eval.tables import Table
     from fusionvl.eval.tasks.named import OWN
+    from fusionvl.text_table import Table
 
     rows = [[name, title, source] for name, (title, source) in OWN.items()]
     for task in PAPER_TASKS.values():

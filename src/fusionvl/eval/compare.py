@@ -7,8 +7,8 @@ from statistics import fmean
 
 from fusionvl.eval.score_store import SAMPLES, ScoredTask, by_task, read_answers, scored_tasks, scores_of
 from fusionvl.eval.statistics import Interval, interval_of_mean, mcnemar
-from fusionvl.eval.tables import Table
 from fusionvl.eval.task import ScoredAnswer
+from fusionvl.text_table import Table
 
 _Answers = Mapping[str, ScoredAnswer]
 

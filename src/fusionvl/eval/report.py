@@ -8,7 +8,7 @@ from typing import Any
 
 from fusionvl.eval.paper_table import COLUMNS, PAPER_ROWS
 from fusionvl.eval.score_store import Results, ScoredTask, by_task, scored_tasks
-from fusionvl.eval.tables import Table
+from fusionvl.text_table import Table
 
 _Models = Mapping[str, Mapping[str, ScoredTask]]
 

@@ -18,6 +18,7 @@ from fusionvl.synth.row_files import what_is_missing
 from fusionvl.synth.run_statistics import RunStatistics, count_run
 from fusionvl.synth.scores import filters_of
 from fusionvl.synth.selection import SELECTION_FILE, read_selection
+from fusionvl.text_table import markdown
 
 _REASONS = 15
 _ANSWERS = 8
@@ -149,11 +150,5 @@ def _table(head: Sequence[object], lines: Sequence[Sequence[object]]) -> str:
     """A Markdown table that reads well as text too; nothing without lines."""
     if not lines:
         return ""
-    cells = [
-        [f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", "\\|").replace("\n", " ") for cell in line]
-        for line in (head, *lines)
-    ]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
-    rule = ["-" * width for width in widths]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (padded[0], rule, *padded[1:]))
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line] for line in lines]
+    return "\n".join(markdown([str(cell) for cell in head], cells, text_columns=len(head)))

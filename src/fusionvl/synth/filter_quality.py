@@ -20,6 +20,7 @@ from fusionvl.synth.row_files import SHARD_FOLDER, finished_rows, write_records
 from fusionvl.synth.rows import Row, row_id
 from fusionvl.synth.selection import SelectionRules, select_rows
 from fusionvl.synth.shards import pyarrow, shard_path
+from fusionvl.text_table import aligned
 
 UNTOUCHED = "untouched"
 _MOST_ROWS = 20_000  # of a run: enough for every corruption, and they are all held in memory
@@ -174,8 +175,7 @@ def as_table(spoiled: Spoiled, found: Sequence[FilterQuality]) -> str:
     lines.append([UNTOUCHED, str(there[UNTOUCHED]), *(str(each.found[UNTOUCHED]) for each in found)])
     lines.append(["precision", "", *(_percent(each.precision) for each in found)])
     lines.append(["recall", "", *(_percent(each.recall) for each in found)])
-    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
-    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines)
+    return "\n".join(aligned(lines))
 
 
 def _cell(each: FilterQuality, corruption: Corruption) -> str:

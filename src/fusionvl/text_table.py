@@ -1,4 +1,4 @@
-"""A table of texts as terminal, Markdown or HTML writes it. Knows no scores."""
+"""A table of texts as terminal, Markdown or HTML writes it. Knows nothing of what is in it."""
 
 import html
 from collections.abc import Sequence
@@ -13,6 +13,33 @@ _STYLE = (
     " th, td { padding: .3em .7em; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap }"
     " th:first-child, td:first-child { text-align: left }"
 )
+
+
+def aligned(lines: Sequence[Sequence[str]], text_columns: int = 1) -> list[str]:
+    """Lines of cells as texts with columns under one another; the first so many are words, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            text.ljust(width) if place < text_columns else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int) -> list[str]:
+    """The lines of a Markdown table that reads well as text, too."""
+    cells = [[text.replace("|", "\\|").replace("\n", " ") for text in line] for line in (header, *rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * width if place < text_columns else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    padded = [
+        [
+            text.ljust(width) if place < text_columns else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in (cells[0], rule, *cells[1:])
+    ]
+    return [f"| {' | '.join(line)} |" for line in padded]
 
 
 @dataclass(frozen=True)
@@ -38,25 +65,13 @@ class Table:
         return {"terminal": self._terminal, "markdown": self._markdown, "html": self._html}[form]()
 
     def _terminal(self) -> str:
-        lines = [self.header, *self.rows]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(self.header))]
-        texts = [
-            "  ".join(
-                text.ljust(width) if place < self.text_columns else text.rjust(width)
-                for place, (text, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        texts.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+        texts = aligned([self.header, *self.rows], self.text_columns)
+        texts.insert(1, "-" * max(map(len, texts)))
         return "\n".join([self.title, "", *texts, *(["", *self.notes] if self.notes else [])]) + "\n"
 
     def _markdown(self) -> str:
-        def line(texts: Sequence[str]) -> str:
-            return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
-
-        rule = "|---" * self.text_columns + "|--:" * (len(self.header) - self.text_columns) + "|"
+        rows = markdown(self.header, self.rows, self.text_columns)
         notes = [f"* {note}" for note in self.notes]
-        rows = [line(self.header), rule, *map(line, self.rows)]
         return "\n".join([f"**{self.title}**", "", *rows, *(["", *notes] if notes else [])]) + "\n"
 
     def _html(self) -> str:
