@@ -145,12 +145,7 @@ class TestTables:
 
     def test_markdown(self):
         assert self.TABLE.render("markdown") == (
-            "**Title <1>**\n\n"
-            "| name  | a\\|b |\n"
-            "| ----- | ---: |\n"
-            "| x & y |  1.0 |\n"
-            "| z     |    - |\n\n"
-            "* A note\n"
+            "**Title <1>**\n\n| name  | a\\|b |\n| ----- | ---: |\n| x & y |  1.0 |\n| z     |    - |\n\n* A note\n"
         )
 
     def test_html(self):
