@@ -28,7 +28,7 @@ _SYSTEM, _QUESTION, _ANSWER = "probe system", "probe question", "probe answer"
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnSpan:
     """Where one question and its answer stand in a rendered conversation (character positions).
 
     Attributes:
@@ -91,7 +91,7 @@ class ChatFormat:
         """Whether the text is a conversation from its beginning, not a piece of one."""
         return text.startswith((self.user_header, self.system_header))
 
-    def turns(self, text: str) -> list[Turn]:
+    def turns(self, text: str) -> list[TurnSpan]:
         """Take a rendered conversation apart. Control tokens marked as user text are not seen as headers."""
         visible = hide_marked(text)
         turns = []
@@ -103,7 +103,7 @@ class ChatFormat:
             start = next_start
         return turns
 
-    def _turn(self, visible: str, start: int, limit: int) -> Turn:
+    def _turn(self, visible: str, start: int, limit: int) -> TurnSpan:
         question_start = start + len(self.user_header)
         markup_end = question_start
         for markup in (self.first_markup, self.latent_markup, self.image_markup):
@@ -112,11 +112,11 @@ class ChatFormat:
                 break
         question_end = visible.find(self.answer_header, markup_end, limit)
         if question_end == -1:
-            return Turn(start, markup_end, limit, None, limit)
+            return TurnSpan(start, markup_end, limit, None, limit)
         answer_start = question_end + len(self.answer_header)
         closing = visible.find(self.answer_end, answer_start, limit)
         answer_end = closing + len(self.answer_end) if closing != -1 else limit
-        return Turn(start, markup_end, question_end, answer_start, answer_end)
+        return TurnSpan(start, markup_end, question_end, answer_start, answer_end)
 
 
 def mark_control_tokens(messages: list[dict[str, Any]], control_tokens: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ nor batches, padding, tensors or pixels.
 from dataclasses import dataclass
 
 from fusionvl.data.sample import OverLongError
-from fusionvl.processing.chat_format import ChatFormat, Turn, hide_marked, unmarked
+from fusionvl.processing.chat_format import ChatFormat, TurnSpan, hide_marked, unmarked
 from fusionvl.processing.text_encoding import TextEncoder
 
 TEXT, IMAGE_TOKEN, LATENT_TOKEN, QUESTION_END = range(4)
@@ -128,12 +128,14 @@ def drop_last_turn(chat_format: ChatFormat, text: str, num_tokens: int, max_leng
     return text[: turns[-2].answer_end] + chat_format.conversation_end
 
 
-def guide_text(text: str, turns: list[Turn]) -> str:
+def guide_text(text: str, turns: list[TurnSpan]) -> str:
     """All human questions of a rendered conversation, each stripped, joined with nothing between."""
     return "".join(unmarked(text[turn.markup_end : turn.question_end]).strip() for turn in turns)
 
 
-def _encode_pieces(encoder: TextEncoder, text: str, turns: list[Turn], is_piece: bool) -> list[tuple[list[int], bool]]:
+def _encode_pieces(
+    encoder: TextEncoder, text: str, turns: list[TurnSpan], is_piece: bool
+) -> list[tuple[list[int], bool]]:
     """Token ids between the borders of answers, with whether they belong to an answer.
 
     The borders are found by encoding what comes before them: an answer begins with the first token that the prompt
