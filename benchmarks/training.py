@@ -7,7 +7,7 @@
 A step is forward, backward and AdamW on float32 weights; `--dtype bfloat16` computes under autocast. All steps run in
 one process in interleaved rounds after a warm-up and are compared as ratios within a round; peak memory on a CPU comes
 from fresh processes, one for each model. `original-style` is our reconstruction of the released code's procedure
-(`original_style.py`) with the logits of all labelled positions at once, not that code.
+(`original_style.py`), with the logits of all positions at once, not that code.
 """
 
 import argparse

@@ -122,7 +122,7 @@ def fusion_subjects(
         OURS: subject(model),
         OURS_CHECKPOINTED: subject(checkpointed(model)),
         OURS_WHOLE_LOGITS: subject(model, all_logits_at_once),
-        ORIGINAL: subject(original_style(model), all_logits_at_once),
+        ORIGINAL: subject(original_style(model)),
     }
 
 
