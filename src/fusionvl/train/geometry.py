@@ -19,6 +19,7 @@ Config = TypeVar("Config", bound=PreTrainedConfig)
 SMALLEST_VOCABULARY = 260  # a tokenizer's 256 bytes and four marks
 LARGEST_SIDE = 4096  # pixels of a view; one more view of that size is already larger than most decoders read
 _MAY_BE_ZERO = ("num_interaction_layers", "interaction_start", "max_window_layers")
+_UNDECLARED = ("head_dim",)  # read by decoders whose configuration does not name it
 _FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 _FROM_PARTS = ("vision_config", "text_config", "image_token_id", "latent_token_id")
 _DIVISIONS = (
@@ -73,7 +74,7 @@ def decoder_config_of(fields: dict[str, Any], **filled_in: Any) -> PreTrainedCon
     if kind not in CONFIG_MAPPING or CONFIG_MAPPING[kind] not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"model.decoder.model_type is {kind!r}, and transformers knows no such language model")
     own = {name: value for name, value in fields.items() if name != "model_type"}
-    return _configured(CONFIG_MAPPING[kind], own, "model.decoder", _FROM_TOKENIZER, **filled_in)
+    return _configured(CONFIG_MAPPING[kind], own, "model.decoder", _FROM_TOKENIZER, _UNDECLARED, **filled_in)
 
 
 def fusion_config_of(fields: dict[str, Any], **parts: Any) -> FusionConfig:
@@ -90,10 +91,15 @@ def fusion_config_of(fields: dict[str, Any], **parts: Any) -> FusionConfig:
 
 
 def _configured(
-    config_class: type[Config], fields: dict[str, Any], where: str, taken: tuple[str, ...], **filled_in: Any
+    config_class: type[Config],
+    fields: dict[str, Any],
+    where: str,
+    taken: tuple[str, ...],
+    undeclared: tuple[str, ...] = (),
+    **filled_in: Any,
 ) -> Config:
     """Make a configuration of a recipe's fields and what follows from elsewhere."""
-    known = {field.name for field in dataclasses.fields(config_class)}
+    known = {field.name for field in dataclasses.fields(config_class)} | {*undeclared}
     if unknown := sorted(set(fields) - known | set(fields) & set(taken)):
         raise ValueError(f"{where}: {config_class.__name__} has no field {unknown[0]!r} to set")
     _check_sizes(fields, where)
