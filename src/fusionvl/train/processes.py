@@ -54,6 +54,7 @@ def summed(values: torch.Tensor) -> torch.Tensor:
 
 
 def part() -> None:
-    """Leave the other processes; the last thing of a run that ended well."""
+    """Leave the other processes, all at once; the last thing of a run that ended well."""
     if dist.is_initialized():
+        dist.barrier()  # one that is gone early would tear connections that others still hold
         dist.destroy_process_group()
