@@ -14,7 +14,6 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 from transformers import SiglipVisionConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.siglip.modeling_siglip import (
     SiglipEncoderLayer,
     SiglipPreTrainedModel,
@@ -23,6 +22,7 @@ from transformers.models.siglip.modeling_siglip import (
 )
 
 from fusionvl.model.configuration import EarlyGuidance
+from fusionvl.model.encoder_attention import ENCODER_ATTENTION
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
@@ -161,9 +161,7 @@ class GuidedEncoderLayer(SiglipEncoderLayer):
     ) -> torch.Tensor:
         """Attention output (N, T, H, d / H) before the output projection."""
         attention = self.self_attn
-        interface = ALL_ATTENTION_FUNCTIONS.get_interface(
-            attention.config._attn_implementation, eager_attention_forward
-        )
+        interface = ENCODER_ATTENTION.get_interface(attention.config._attn_implementation, eager_attention_forward)
         dropout = attention.dropout if self.training else 0.0
         output, _ = interface(
             attention, queries, keys, values, key_bias, is_causal=False, scaling=attention.scale, dropout=dropout
