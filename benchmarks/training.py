@@ -38,6 +38,7 @@ from training_subjects import (
     Subject,
     fusion_subjects,
     llava_subjects,
+    torchs_backward,
 )
 
 LARGE_VOCABULARY = 128256  # Llama 3's
@@ -225,7 +226,9 @@ def print_attention(geometry: Geometry, place: Placement, options: argparse.Name
         for name, dtype in DTYPES.items()
         for attention, model in (("sdpa", first.model), ("eager", eager))
     }
-    pairs = [(f"{name} eager", f"{name} sdpa") for name in DTYPES]
+    whole = "bfloat16 sdpa, all of it torch's"
+    subjects[whole] = dataclasses.replace(first, compute_dtype=torch.bfloat16, setting=torchs_backward)
+    pairs = [("bfloat16 sdpa", whole), *((f"{name} eager", f"{name} sdpa") for name in DTYPES)]
     pairs += [(f"bfloat16 {attention}", f"float32 {attention}") for attention in ("sdpa", "eager")]
     return print_ratios("ATTENTION", timed(subjects, options), pairs)
 

@@ -16,7 +16,7 @@ from original_style import original_style, share_weights
 from subjects import VIEWS, fusion_prompt, llava_prompt
 from transformers import PreTrainedModel
 
-from fusionvl.model import losses
+from fusionvl.model import encoder_attention, losses
 
 OURS = "ours"
 OURS_CHECKPOINTED = "ours, checkpointing"
@@ -52,6 +52,16 @@ def all_logits_at_once() -> Iterator[None]:
         yield
     finally:
         losses.MAX_LOGITS = limit
+
+
+@contextmanager
+def torchs_backward() -> Iterator[None]:
+    """Within the block the encoder's attention is torch's in both directions."""
+    rule, encoder_attention._has_amx = encoder_attention._has_amx, lambda: False
+    try:
+        yield
+    finally:
+        encoder_attention._has_amx = rule
 
 
 @dataclass(frozen=True)

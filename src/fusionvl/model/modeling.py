@@ -411,7 +411,7 @@ class FusionForConditionalGeneration(FusionPreTrainedModel, FusionGenerationMixi
         if labels is None or output_logits:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             hidden_states = outputs.last_hidden_state[:, kept]
-            # As rows: given a slice of three dimensions, torch on CPUs is many times slower with frozen bfloat16 weights.
+            # As rows: torch on CPUs is many times slower for a slice of three dimensions with frozen bfloat16 weights.
             logits = self.lm_head(hidden_states.flatten(0, 1)).unflatten(0, hidden_states.shape[:2])
         return FusionCausalLMOutput(
             loss=loss,
