@@ -78,7 +78,12 @@ def test_report(scores, tmp_path, capsys):
     assert "<table>" in (tmp_path / "deep" / "report.html").read_text()
     capsys.readouterr()
     assert run("eval", "report", scores / "a", scores / "b", "--format", "markdown") == 0
-    assert "| benchmark | nano, num_latents 16 |" in capsys.readouterr().out
+    header = capsys.readouterr().out.splitlines()[2]
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [
+        "benchmark",
+        "nano, num_latents 16",
+        "nano, num_latents 1",
+    ]
     assert run("eval", "report", tmp_path / "nothing") == 2
 
 
