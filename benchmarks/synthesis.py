@@ -45,7 +45,7 @@ def plan_of(rows: int) -> Plan:
 
 def make_work(plan: Plan, folder: Path, spend: Spend) -> RowWork:
     """Scenes without pictures."""
-    return RowWork(plan, [SceneStep(folder, with_turns=True, size=None, processes=1)], folder)
+    return RowWork(plan, [SceneStep(folder, with_turns=True, settings=None)], folder)
 
 
 def sizes_of(plan: Plan, rows: int) -> dict[int, int]:

@@ -30,6 +30,8 @@ from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
 from fusionvl.terminal import shown
 
+_VALUE = re.compile(r"[\w.-]+=")  # of a recipe: KEY=VALUE
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -54,18 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse a command; recipe and values of `train` may stand anywhere, also where argparse expects no more."""
+    """Parse a command; values of a recipe may stand anywhere, also where argparse expects no more."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and (options.command != "train" or any(part.startswith("-") for part in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    values = [part for part in rest if _VALUE.match(part)] if hasattr(options, "overrides") else []
+    unknown = [part for part in rest if part not in values]
+    if unknown and (options.command != "train" or any(part.startswith("-") for part in unknown)):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command == "train":
-        given = [*options.given, *rest]
-        options.overrides = [part for part in given if re.match(r"[\w.-]+=", part)]
+        given = [*options.overrides, *rest]
+        options.overrides = [part for part in given if _VALUE.match(part)]
         recipes = [part for part in given if part not in options.overrides]
         if len(recipes) != 1:
             parser.error(f"train needs one RECIPE, not {', '.join(recipes) or 'none'}")
         options.recipe = recipes[0]
+    elif values:
+        options.overrides = [*options.overrides, *values]
     return options
 
 
@@ -119,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train a model from a recipe; goes on where it stopped")
     train.add_argument(
-        "given",
+        "overrides",
         metavar="RECIPE [KEY=VALUE ...]",
         nargs="*",
         help="a YAML file, for instance recipes/nano.yaml, and values to replace in it: seed=1; "
@@ -228,6 +234,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from fusionvl.train.encoder_recipe import is_encoder_recipe
     from fusionvl.train.processes import part, rank
     from fusionvl.train.recipe_loading import load_recipe
     from fusionvl.train.run import train
@@ -235,11 +242,24 @@ def _train(options: argparse.Namespace) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("fusionvl").setLevel(logging.INFO if rank() == 0 else logging.WARNING)
     _no_transformers_bars()
+    if is_encoder_recipe(options.recipe):
+        return _pretrain(options)
     recipe = load_recipe(options.recipe, options.overrides, options.model)
     folder = train(recipe, options.output or Path("runs") / recipe.name, options.stage)
     if rank() == 0:
         print(f"The trained model is in {folder}: fusionvl ask IMAGE QUESTION --model {folder}")
     part()
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from fusionvl.train.encoder_pretraining import pretrain
+    from fusionvl.train.encoder_recipe import load_encoder_recipe
+
+    if options.model is not None or options.stage != "all":
+        raise ValueError(f"{options.recipe} describes one encoder and one stage: leave out --model and --stage")
+    recipe = load_encoder_recipe(options.recipe, options.overrides)
+    folder = pretrain(recipe, options.output or Path("runs") / recipe.name)
+    print(f"The trained encoder is in {folder}: model.vision={folder} in a recipe of `fusionvl train`")
 
 
 def _verify(options: argparse.Namespace) -> int:

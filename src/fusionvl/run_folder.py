@@ -189,6 +189,17 @@ def _flush(*paths: Path) -> None:
 # --- A folder for its settings ---
 
 
+def check_place(output: Path) -> None:
+    """Refuse as the folder of a run what is a file, or lies below one.
+
+    Raises:
+        CannotWriteError: With the file.
+    """
+    found = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not found.is_dir():
+        raise CannotWriteError(f"{output} cannot be the folder of a run: {found} is a file. Choose another --output")
+
+
 def claim(
     folder: Path,
     settings: Mapping[str, Any],

@@ -13,9 +13,10 @@ from typing import Any, cast
 from PIL import Image
 
 from fusionvl.data.extras import import_extra
-from fusionvl.synth.recipe import Diffusion
+from fusionvl.synth.recipe import Diffusion, Procedural
 from fusionvl.synth.rows import Row
 from fusionvl.synth.scene_sample import scene_sample
+from fusionvl.synth.scenes.drawings import Drawings
 from fusionvl.synth.scenes.things import Split
 from fusionvl.synth.workers import Compute, Workers
 
@@ -41,9 +42,10 @@ def diffusion_workers(settings: Diffusion) -> Workers[DrawRequest, Image.Image]:
     return Workers(partial(load_pipeline, settings), settings.devices, settings.batch_size)
 
 
-def scene_workers(processes: int, size: int | None, with_turns: bool) -> Workers[Row, tuple[Row, bytes | None]]:
-    """Processes that make scenes; see `make_scene`."""
-    return Workers(partial(_scene_maker, size, with_turns), ["cpu"] * processes, _BATCH)
+def scene_workers(settings: Procedural | None, with_turns: bool) -> Workers[Row, tuple[Row, bytes | None]]:
+    """Processes that make scenes; see `make_scene`. Without settings no picture is drawn."""
+    processes = 1 if settings is None else settings.processes
+    return Workers(partial(_scene_maker, settings, with_turns), ["cpu"] * processes, _BATCH)
 
 
 def load_pipeline(settings: Diffusion, device: str) -> Callable[[Sequence[DrawRequest]], list[Image.Image]]:
@@ -84,17 +86,32 @@ def _draw(settings: Diffusion, pipeline: Any, requests: Sequence[DrawRequest]) -
     return list(pipeline(prompts, generator=generators, **arguments).images)
 
 
-def _scene_maker(size: int | None, with_turns: bool, _device: str) -> Compute[Row, tuple[Row, bytes | None]]:
-    return lambda rows: [make_scene(row, size, with_turns) for row in rows]
+def _scene_maker(
+    settings: Procedural | None, with_turns: bool, _device: str
+) -> Compute[Row, tuple[Row, bytes | None]]:
+    size, drawings = (None, None) if settings is None else (settings.size, open_drawings(settings))
+    return lambda rows: [make_scene(row, size, with_turns, drawings) for row in rows]
 
 
-def make_scene(row: Row, size: int | None, with_turns: bool) -> tuple[Row, bytes | None]:
+def open_drawings(settings: Procedural) -> Drawings | None:
+    """The drawings that a recipe names, if any.
+
+    Raises:
+        ValueError: When they are not there.
+    """
+    return None if settings.drawings is None else Drawings(settings.drawings, settings.artists)
+
+
+def make_scene(
+    row: Row, size: int | None, with_turns: bool, drawings: Drawings | None = None
+) -> tuple[Row, bytes | None]:
     """The scene of a row. Its number is the whole id: any shorter one would repeat among millions.
 
     Args:
         row: Of which kind and split the scene is.
         size: Pixels of a side; None when it is not to be drawn.
         with_turns: Whether questions come from the scene.
+        drawings: What shows things that artists have drawn.
 
     Returns:
         The row with description and facts, and questions; and the image as JPEG.
@@ -103,7 +120,7 @@ def make_scene(row: Row, size: int | None, with_turns: bool) -> tuple[Row, bytes
     sample = scene_sample(row.kind, int(row.id, 16), split=split)
     turns = sample.turns if with_turns else row.turns
     row = replace(row, description=sample.description, turns=turns, truth=sample.truth)
-    return row, None if size is None else as_jpeg(sample.draw(size))
+    return row, None if size is None else as_jpeg(sample.draw(size, drawings))
 
 
 def as_jpeg(image: Image.Image) -> bytes:

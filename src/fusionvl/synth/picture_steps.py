@@ -5,6 +5,7 @@ as a broken model or its safety checker gives, is made once more with another se
 but by its workers.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from fusionvl.run_folder import write_whole
 from fusionvl.synth.image_client import DrawRequest, as_jpeg, diffusion_workers, scene_workers
 from fusionvl.synth.kinds.written import pictures_of
-from fusionvl.synth.recipe import Diffusion
+from fusionvl.synth.recipe import Diffusion, Procedural
 from fusionvl.synth.rows import Row, seed_of
 from fusionvl.synth.workers import WorkError
 
@@ -30,15 +31,14 @@ class SceneStep:
     Args:
         folder: The run folder.
         with_turns: Whether questions come from the scene.
-        size: Pixels of a side of the image; None when something else draws.
-        processes: How many draw at once.
+        settings: How its image is drawn; None when something else draws.
     """
 
-    def __init__(self, folder: Path, *, with_turns: bool, size: int | None, processes: int) -> None:
+    def __init__(self, folder: Path, *, with_turns: bool, settings: Procedural | None) -> None:
         self._folder = folder
         self._with_turns = with_turns
-        self._is_drawn = size is not None
-        self._workers = scene_workers(processes, size, with_turns)
+        self._is_drawn = settings is not None
+        self._workers = scene_workers(settings, with_turns)
 
     def is_done(self, row: Row) -> bool:
         """Whether the row has all that this step brings."""
@@ -53,7 +53,7 @@ class SceneStep:
             row, image = await self._workers(row)
         except WorkError as error:
             return row.failed(f"{_SCENE}: {error}")
-        return row if image is None else replace(row, image=_keep(self._folder, shard, row, image))
+        return row if image is None else replace(row, image=await _keep(self._folder, shard, row, image))
 
     def close(self) -> None:
         """End the workers."""
@@ -86,7 +86,7 @@ class DiffusionStep:
             if image is None:
                 return row
             images.append(image)
-        return replace(row, image=_keep(self._folder, shard, row, as_jpeg(side_by_side(images))))
+        return replace(row, image=await _keep(self._folder, shard, row, as_jpeg(side_by_side(images))))
 
     async def _draw(self, row: Row, prompt: str, name: str) -> tuple[Row, Image.Image | None]:
         for attempt in range(2):
@@ -125,12 +125,12 @@ def side_by_side(images: Sequence[Image.Image]) -> Image.Image:
     return joined
 
 
-def _keep(folder: Path, shard: int, row: Row, image: bytes) -> str:
-    """Write the image of a row; returns its path relative to the run folder.
+async def _keep(folder: Path, shard: int, row: Row, image: bytes) -> str:
+    """Write the image of a row; returns its path relative to the run folder. Others are made while the disk is busy.
 
     Raises:
         CannotWriteError: When the disk is full or the place cannot be written.
     """
     relative = f"{IMAGE_FOLDER}/{shard:05d}/{row.id}.jpg"
-    write_whole(folder / relative, image)
+    await asyncio.to_thread(write_whole, folder / relative, image)
     return relative

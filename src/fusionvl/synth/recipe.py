@@ -32,11 +32,15 @@ class Procedural:
 
     Attributes:
         size: Pixels of a side.
+        drawings: The folder that `scripts/fetch_drawings.py` made, for kinds that show what artists have drawn.
+        artists: Whose drawings are taken; all that are there when empty.
         processes: How many draw at once.
         kind: Which backend.
     """
 
     size: int = 384
+    drawings: str | None = None
+    artists: list[str] = field(default_factory=list)
     processes: int = field(default=1, metadata=OPERATIONAL)
     kind: Literal["procedural"] = "procedural"
 

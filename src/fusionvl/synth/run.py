@@ -15,6 +15,7 @@ from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
 from fusionvl.synth.captions import open_captions
 from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
+from fusionvl.synth.image_client import open_drawings
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.picture_steps import DiffusionStep, SceneStep
 from fusionvl.synth.plan import Plan
@@ -119,9 +120,7 @@ def make_row_work(recipe: SynthRecipe, plan: Plan, folder: Path, spend: Spend) -
     steps: list[Step] = []
     if isinstance(recipe.describe, Template):
         drawn = recipe.images if isinstance(recipe.images, Procedural) else None
-        size, processes = (drawn.size, drawn.processes) if drawn else (None, 1)
-        with_turns = isinstance(recipe.questions, Template)
-        steps.append(SceneStep(folder, with_turns=with_turns, size=size, processes=processes))
+        steps.append(SceneStep(folder, with_turns=isinstance(recipe.questions, Template), settings=drawn))
     else:
         steps.append(DescribeStep(open_client(recipe.describe), prompts, _price(recipe.describe), spend))
     if not isinstance(recipe.questions, Template):
@@ -144,6 +143,12 @@ def plan_of(recipe: SynthRecipe) -> Plan:
         raise ValueError(
             f"rows: {', '.join(of_scenes_alone)}: only a scene can be asked about in this way: set questions to "
             "{kind: template}, or leave the kind out"
+        )
+    of_drawings = [name for name in plan.counts if KINDS[name].needs_drawings]
+    if of_drawings and isinstance(recipe.images, Procedural) and open_drawings(recipe.images) is None:
+        raise ValueError(
+            f"rows: {', '.join(of_drawings)}: what artists have drawn is shown there: fetch it with python "
+            "scripts/fetch_drawings.py --output data/drawings, and set images.drawings to data/drawings"
         )
     return plan
 
@@ -180,6 +185,8 @@ def _settings(recipe: SynthRecipe) -> dict[str, Any]:
     if recipe.captions is not None:
         settings["captions_fingerprint"] = fingerprint(Path(recipe.captions))
         settings["captions"] = Path(recipe.captions).name  # the same file may lie elsewhere on another machine
+    if isinstance(recipe.images, Procedural) and (drawings := open_drawings(recipe.images)) is not None:
+        settings["drawings_fingerprint"] = drawings.fingerprint
     return settings
 
 

@@ -13,6 +13,7 @@ from fusionvl.synth.kinds.written import side_by_side
 from fusionvl.synth.rows import SynthTurn
 from fusionvl.synth.scenes.descriptions import describe, inventory
 from fusionvl.synth.scenes.drawing import draw_picture
+from fusionvl.synth.scenes.drawings import Drawings
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.scene_graph import Picture
 from fusionvl.synth.scenes.things import SPLITS, Split
@@ -47,14 +48,18 @@ class SceneSample:
         """The graph as plain values."""
         return {"pictures": [asdict(scene) for scene in self.picture]}
 
-    def draw(self, size: int) -> Image.Image:
+    def draw(self, size: int, drawings: Drawings | None = None) -> Image.Image:
         """The picture with so many pixels a side; the graph is the same at any size.
 
+        Args:
+            size: Pixels a side.
+            drawings: What shows things that artists have drawn.
+
         Raises:
-            ValueError: If the size is out of range.
+            ValueError: If the size is out of range, or a thing's drawing is missing.
             ModuleNotFoundError: If there is text to draw and no typeface, see `fonts`.
         """
-        return draw_picture(self.picture, size)
+        return draw_picture(self.picture, size, drawings)
 
 
 def scene_sample(kind: str, number: int, *, seed: int = 0, split: Split = "train") -> SceneSample:

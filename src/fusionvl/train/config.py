@@ -353,6 +353,6 @@ class Recipe:
         return selected
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe with every default filled in, as YAML."""
+def dump_recipe(recipe: Any) -> str:
+    """A recipe, a dataclass, with every default filled in, as YAML."""
     return yaml.safe_dump(asdict(recipe), sort_keys=False)

@@ -9,7 +9,7 @@ import re
 from typing import Any, TypeVar
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, SiglipVisionConfig
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, SiglipConfig, SiglipTextConfig, SiglipVisionConfig
 
 from fusionvl.model import FusionConfig
 from fusionvl.train.config import ModelFromParts, ModelFromScratch
@@ -20,6 +20,7 @@ SMALLEST_VOCABULARY = 260  # a tokenizer's 256 bytes and four marks
 LARGEST_SIDE = 4096  # pixels of a view; one more view of that size is already larger than most decoders read
 _MAY_BE_ZERO = ("num_interaction_layers", "interaction_start", "max_window_layers")
 _UNDECLARED = ("head_dim",)  # read by decoders whose configuration does not name it
+_ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a SigLIP reads captions without them
 _FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 _FROM_PARTS = ("vision_config", "text_config", "image_token_id", "latent_token_id")
 _DIVISIONS = (
@@ -58,6 +59,26 @@ def vision_config_of(fields: dict[str, Any]) -> SiglipVisionConfig:
     if config.image_size > LARGEST_SIDE:
         raise ValueError(f"model.vision.image_size is {config.image_size} pixels, more than {LARGEST_SIDE}")
     return config
+
+
+def siglip_config_of(vision: dict[str, Any], text: dict[str, Any], vocab_size: int) -> SiglipConfig:
+    """The configuration of a whole SigLIP with fresh weights.
+
+    Raises:
+        ValueError: On a field that a tower does not have, or a size that cannot be.
+    """
+    towers = (
+        _configured(SiglipVisionConfig, vision, "encoder.vision", ("vision_use_head",)),
+        _configured(
+            SiglipTextConfig, text, "encoder.text", _FROM_TOKENIZER, vocab_size=vocab_size, **dict.fromkeys(_ENDS)
+        ),
+    )
+    if towers[0].hidden_size != towers[1].hidden_size:
+        raise ValueError(
+            f"encoder.vision.hidden_size is {towers[0].hidden_size} and encoder.text.hidden_size "
+            f"{towers[1].hidden_size}: pictures and captions are compared at one width"
+        )
+    return SiglipConfig(vision_config=towers[0].to_dict(), text_config=towers[1].to_dict())
 
 
 def decoder_config_of(fields: dict[str, Any], **filled_in: Any) -> PreTrainedConfig:

@@ -7,8 +7,8 @@ knows no model and no data.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,30 +21,53 @@ from fusionvl.train.freezing import part_of
 _PEAK = "peak_lr"
 
 
+class Schedule(Protocol):
+    """What a stage says of its optimizer."""
+
+    optimizer: OptimizerName
+    warmup_ratio: float
+    min_learning_rate_ratio: float
+    weight_decay: float
+    adam_beta2: float
+
+
 def create_optimizers(parameters: Iterable[tuple[str, nn.Parameter]], stage: StageConfig) -> list[Optimizer]:
-    """A stage's optimizers, with a group for each part of the model; weight decay on matrices only.
+    """A stage's optimizers: each part of the model learns at its own rate."""
+
+    def rate_of(name: str) -> tuple[str, float]:
+        part = part_of(name)
+        return part, getattr(stage.learning_rates, part)
+
+    return make_optimizers(parameters, rate_of, stage)
+
+
+def make_optimizers(
+    parameters: Iterable[tuple[str, nn.Parameter]], rate_of: Callable[[str], tuple[str, float]], schedule: Schedule
+) -> list[Optimizer]:
+    """Optimizers with a group for each part; weight decay on matrices only.
 
     Args:
         parameters: Names and parameters; frozen ones are left out.
-        stage: Its optimizer, learning rates and weight decay. Muon's updates are scaled to the size of AdamW's (Liu et
-            al. 2025, arXiv 2502.16982), so rates and decay mean the same for both.
+        rate_of: A parameter's name -> its part and peak learning rate.
+        schedule: Which optimizer, and its weight decay. Muon's updates are scaled to the size of AdamW's (Liu et al.
+            2025, arXiv 2502.16982), so rates and decay mean the same for both.
     """
-    groups: dict[tuple[str, bool, bool], list[nn.Parameter]] = defaultdict(list)
+    groups: dict[tuple[str, float, bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in parameters:
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and "embed" not in name
-            groups[part_of(name), decays, is_for_muon(name, parameter, stage.optimizer)].append(parameter)
+            groups[*rate_of(name), decays, is_for_muon(name, parameter, schedule.optimizer)].append(parameter)
     matrices: list[dict[str, Any]] = []
     others: list[dict[str, Any]] = []
-    for (part, decays, by_muon), of_group in groups.items():
-        rate, decay = getattr(stage.learning_rates, part), stage.weight_decay if decays else 0.0
+    for (_, rate, decays, by_muon), of_group in groups.items():
+        decay = schedule.weight_decay if decays else 0.0
         group = {"params": of_group, "lr": rate, _PEAK: rate, "weight_decay": decay}
         (matrices if by_muon else others).append(group)
     optimizers: list[Optimizer] = []
     if matrices:
         optimizers.append(Muon(matrices, adjust_lr_fn="match_rms_adamw"))
     if others:
-        optimizers.append(AdamW(others, betas=(0.9, stage.adam_beta2)))
+        optimizers.append(AdamW(others, betas=(0.9, schedule.adam_beta2)))
     return optimizers
 
 
@@ -72,15 +95,15 @@ def _make_whole(optimizer: Optimizer) -> None:
                 parameter.grad = parameter.grad.redistribute(placements=[Replicate()])
 
 
-def rate_factor(stage: StageConfig, step: int, steps: int) -> float:
+def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
     """The share of the peak learning rates at a step: a linear warm-up, then a cosine down to the stage's floor.
 
     Args:
-        stage: Its warm-up and floor.
+        schedule: Its warm-up and floor.
         step: From 0 on.
         steps: Of the whole stage.
     """
-    warmup, floor = max(1, round(stage.warmup_ratio * steps)), stage.min_learning_rate_ratio
+    warmup, floor = max(1, round(schedule.warmup_ratio * steps)), schedule.min_learning_rate_ratio
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

@@ -18,7 +18,7 @@ from fusionvl.data.extras import import_extra
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionConfig
 from fusionvl.processing import FusionProcessor
-from fusionvl.run_folder import CannotWriteError, claim, forget_unfinished, write_whole, written_whole
+from fusionvl.run_folder import check_place, claim, forget_unfinished, write_whole, written_whole
 from fusionvl.train.adapters import check_adapters
 from fusionvl.train.config import Recipe, StageConfig, dump_recipe
 from fusionvl.train.dataset import open_data
@@ -62,8 +62,8 @@ def _prepare(recipe: Recipe, output: Path, stages: list[StageConfig]) -> list[St
     """Open all data and refuse before the first step what cannot work later."""
     import_extra("matplotlib", extra="train", needed_for="the plot of a training run")
     check_trackers(recipe.report_to)
-    check_adapters(stages, computes_in_bfloat16(recipe))
-    _check_place(output)
+    check_adapters(stages, computes_in_bfloat16(recipe.precision))
+    check_place(output)
     held_out = [] if recipe.held_out is None else held_out_samples(recipe.held_out, recipe.seed)
     runs = []
     for stage in stages:
@@ -87,13 +87,6 @@ def _prepare(recipe: Recipe, output: Path, stages: list[StageConfig]) -> list[St
         write_whole(output / "recipe.yaml", dump_recipe(recipe))
     wait()
     return runs
-
-
-def _check_place(output: Path) -> None:
-    """Refuse an output that is a file, or lies below one."""
-    found = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not found.is_dir():
-        raise CannotWriteError(f"{output} cannot be the folder of a run: {found} is a file. Choose another --output")
 
 
 def _result(output: Path, stage: StageConfig) -> Path:

@@ -19,7 +19,7 @@ from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
 from fusionvl.run_folder import forget_unfinished, write_whole
 from fusionvl.train.checkpoints import checkpoints, load_checkpoint, step_of
-from fusionvl.train.config import Recipe, StageConfig
+from fusionvl.train.config import Precision, Recipe, StageConfig
 from fusionvl.train.dataset import MixtureConversations, NamingCollator
 from fusionvl.train.freezing import describe
 from fusionvl.train.held_out import HeldOutQuestions
@@ -77,7 +77,7 @@ class StageRun:
         checkpoint = next(reversed(checkpoints(self.folder)), None)
         first_step = 0 if checkpoint is None else step_of(checkpoint)
         processor = load_processor(str(start))
-        compute_dtype = torch.bfloat16 if computes_in_bfloat16(self.recipe) else None
+        compute_dtype = torch.bfloat16 if computes_in_bfloat16(self.recipe.precision) else None
         model = self._model(start, compute_dtype)
         optimizers = create_optimizers(model.named_parameters(), self.stage)
         if checkpoint is not None:
@@ -160,11 +160,11 @@ class StageRun:
         logger.info("Stage %s: %s%s", self.stage.name, steps, f", going on after {first_step}" if first_step else "")
 
 
-def computes_in_bfloat16(recipe: Recipe) -> bool:
+def computes_in_bfloat16(precision: Precision) -> bool:
     """Whether forward and backward passes are computed in bfloat16; weights and optimizers stay float32.
 
     `auto` is where the device has instructions for it; one that only emulates them takes many times as long.
     """
-    if recipe.precision != "auto":
-        return recipe.precision == "bfloat16"
+    if precision != "auto":
+        return precision == "bfloat16"
     return multiplies_in_bfloat16(own_device())

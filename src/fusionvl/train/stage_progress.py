@@ -17,7 +17,7 @@ from fusionvl.train.processes import is_first
 from fusionvl.train.step_loss import TERMS
 
 logger = logging.getLogger(__name__)
-_SHOWN = ("loss", *TERMS, "learning_rate", "tokens_per_second", "matmul_share", "padding")
+_SHOWN = ("loss", *TERMS, "contrastive_loss", "learning_rate", "tokens_per_second", "matmul_share", "padding")
 
 
 class StageProgress:

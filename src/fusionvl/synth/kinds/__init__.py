@@ -5,6 +5,7 @@ Prompts are files of their own, `prompt_texts/STEP/KIND.v1.txt`. What kinds draw
 
 from fusionvl.synth.kinds.contrasts import CONTRAST_LONG, CONTRAST_SHORT
 from fusionvl.synth.kinds.conversations import CONV_LONG, CONV_QUIZ, CONV_SHORT, MULTI_CHOICE
+from fusionvl.synth.kinds.drawn import DRAWN
 from fusionvl.synth.kinds.from_scratch import FROM_SCRATCH
 from fusionvl.synth.kinds.kind import Kind
 from fusionvl.synth.kinds.reasoning import REASONING
@@ -18,8 +19,10 @@ from fusionvl.synth.kinds.text_qa import TEXT_QA
 _FOR_ALIGNMENT = (SYNTH_COLOR, SYNTH_COUNT, SYNTH_SPATIAL, SYNTH_SCENE, SYNTH_TEXT)
 _FOR_INSTRUCTION = (MULTI_CHOICE, CONV_SHORT, CONV_LONG, CONTRAST_SHORT, CONTRAST_LONG, REASONING, TEXT_QA)
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_FOR_ALIGNMENT, *_FOR_INSTRUCTION, *FROM_SCRATCH, CONV_QUIZ)}
-"""The paper's twelve, five for alignment and seven for instruction, then five of our own, of scenes alone."""
+_OF_SCENES_ALONE = (*FROM_SCRATCH, CONV_QUIZ, *DRAWN)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_FOR_ALIGNMENT, *_FOR_INSTRUCTION, *_OF_SCENES_ALONE)}
+"""The paper's twelve, five for alignment and seven for instruction, then nine of our own, of scenes alone."""
 
 
 def kind_named(name: str) -> Kind:

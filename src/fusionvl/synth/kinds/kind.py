@@ -30,12 +30,14 @@ class Kind:
         scene: Makes a scene of it, with exact questions and answers.
         asked: What a language model writes when it is asked for questions; None for a kind that is of scenes alone.
         pictures: How many pictures a row describes; two are drawn side by side in one image.
+        needs_drawings: Whether its scenes show what artists have drawn.
     """
 
     name: str
     scene: Callable[[Draws, Split], Content]
     asked: type[Conversation] | None = None
     pictures: int = 1
+    needs_drawings: bool = False
 
     @property
     def described(self) -> type[Description] | type[TwoDescriptions]:

@@ -26,6 +26,7 @@ class Naming:
         named: Those of the things that can be referred to, with the phrase that does: `the red star`.
         subjects: What begins a question for a thing, as `What is` in `What is at the top?`.
         furthest: The same for a question for the thing furthest to a side.
+        noun: What all of them are.
     """
 
     answer: Callable[[Thing], str]
@@ -33,6 +34,7 @@ class Naming:
     named: Callable[[Sequence[Thing]], list[tuple[str, Thing]]]
     subjects: tuple[str, ...]
     furthest: tuple[str, ...]
+    noun: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,13 @@ def _by_all(things: Sequence[Thing]) -> list[tuple[str, Thing]]:
     return [(it, thing) for thing in things if (it := reference(thing, things)) is not None]
 
 
-BY_ALL = Naming(_a_noun, _a_noun, _by_all, ("What is", "Which shape is"), ("Which shape is", "What is the shape"))
+BY_ALL = Naming(
+    _a_noun, _a_noun, _by_all, ("What is", "Which shape is"), ("Which shape is", "What is the shape"), "shape"
+)
+BY_NAME = Naming(
+    _a_noun, _a_noun, _by_all, ("What is", "Which thing is"), ("Which thing is", "What is the thing"), "thing"
+)
+"""Things that artists have drawn."""
 
 
 def by_one(draws: Draws) -> OneAttribute:
@@ -72,7 +80,7 @@ def _one(
         return [(f"the {noun.format(of(thing))}", thing) for thing in things if counts[of(thing)] == 1]
 
     subjects = (f"What {asked} is", f"Which {asked} is")
-    return OneAttribute(of, lambda it: thing(of(it)), named, subjects, subjects, word, tuple(order))
+    return OneAttribute(of, lambda it: thing(of(it)), named, subjects, subjects, "shape", word, tuple(order))
 
 
 BY_SHAPE = _one("shape", "kind of shape", SHAPES, lambda thing: thing.shape, "{}", a)

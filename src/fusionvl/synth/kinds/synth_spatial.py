@@ -137,7 +137,7 @@ def _extremes(draws: Draws, things: Sequence[Thing], naming: Naming) -> list[Sce
         ranked = sorted(things, key=key)
         if len(ranked) > 1 and key(ranked[1]) - key(ranked[0]) >= APART:
             text = f"{draws.one_of(naming.furthest)} {words}?"
-            full = f"The shape {words} is {naming.thing(ranked[0])}."
+            full = f"The {naming.noun} {words} is {naming.thing(ranked[0])}."
             questions.append(_which(naming, text, ranked[0], full, ranked))
     return questions
 

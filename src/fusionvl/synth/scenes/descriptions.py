@@ -6,6 +6,7 @@ Knows the graph and English; asks nothing.
 from collections import Counter
 
 from fusionvl.synth.scenes.draws import Draws
+from fusionvl.synth.scenes.drawn_things import DrawnThing
 from fusionvl.synth.scenes.landscapes import SETTINGS, TIMES
 from fusionvl.synth.scenes.scene_graph import Background, Landscape, Scene, Thing
 from fusionvl.synth.scenes.wording import (
@@ -79,7 +80,8 @@ def _one_by_one(scene: Scene, behind: str, draws: Draws) -> str:
     attributes = ("size", "texture", "colour") if len(sizes) > 1 else ("texture", "colour")
     things = sorted(scene.things, key=lambda thing: (round(thing.y * 3), thing.x))
     named = [(a(noun_phrase(thing, attributes)), part_of(thing)) for thing in things]
-    noun = "shape" if len(things) == 1 else "shapes"
+    noun = "thing" if isinstance(things[0], DrawnThing) else "shape"
+    noun = noun if len(things) == 1 else plural(noun)
     opening = sentence(f"the image shows {NUMBERS[len(things)]} {noun} on {behind}")
     overlaps = _overlaps(scene)
     if all(place is not None for _, place in named) and not overlaps:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageDraw
 
+from fusionvl.synth.scenes.drawings import Drawings
+from fusionvl.synth.scenes.drawn_things import DrawnThing
 from fusionvl.synth.scenes.fonts import LINE_HEIGHT, fitting_size, font
 from fusionvl.synth.scenes.landscape_drawing import draw_landscape
 from fusionvl.synth.scenes.palette import BACKDROPS, COLOURS, Rgb, is_dark, mixed
@@ -24,30 +26,34 @@ _LIGHT_LINES: Rgb = (250, 250, 250)
 _DARK_LINES: Rgb = (24, 24, 26)
 
 
-def draw_picture(picture: Picture, size: int) -> Image.Image:
+def draw_picture(picture: Picture, size: int, drawings: Drawings | None = None) -> Image.Image:
     """Draws a picture.
 
     Args:
         picture: One scene, or two side by side.
         size: Pixels a side.
+        drawings: What shows things that artists have drawn.
 
     Raises:
-        ValueError: If the size is out of range.
+        ValueError: If the size is out of range, or a thing's drawing is missing.
     """
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"pictures are drawn at {MIN_SIZE} to {MAX_SIZE} pixels a side, not at {size}")
     image = Image.new("RGB", (size, size), _SEAM)
     for scene in picture:
-        _draw_scene(image, scene, size)
+        _draw_scene(image, scene, size, drawings)
     return image
 
 
-def _draw_scene(image: Image.Image, scene: Scene, size: int) -> None:
+def _draw_scene(image: Image.Image, scene: Scene, size: int, drawings: Drawings | None) -> None:
     left, top, right, bottom = pixel_box(scene.frame, size)
     behind = _behind(scene.background, (right - left, bottom - top), scene.frame.width)
     image.paste(behind, (left, top))
     for thing in scene.things:
-        _draw_thing(image, thing, size)
+        if isinstance(thing, DrawnThing):
+            _paste_drawing(image, thing, size, drawings)
+        else:
+            _draw_thing(image, thing, size)
     for sign in scene.signs:
         _draw_sign(image, sign, size)
 
@@ -87,6 +93,17 @@ def _draw_thing(image: Image.Image, thing: Thing, size: int) -> None:
         if colour is None and thing.texture != "plain":
             lines = _LIGHT_LINES if is_dark(thing.rgb) else _DARK_LINES
             image.paste(lines, corner, ImageChops.multiply(_pattern(thing.texture, diameter), _inner(mask)))
+
+
+def _paste_drawing(image: Image.Image, thing: DrawnThing, size: int, drawings: Drawings | None) -> None:
+    if drawings is None:
+        raise ValueError(
+            "the scene shows things that artists have drawn, and there are no drawings: fetch them with "
+            "python scripts/fetch_drawings.py, and name their folder as images.drawings"
+        )
+    shown = drawings.image_of(thing, max(1, round(thing.diameter * size)))
+    corner = (round(thing.x * size - shown.width / 2), round(thing.y * size - shown.height / 2))
+    image.paste(shown, corner, shown)
 
 
 def _inner(mask: Image.Image) -> Image.Image:

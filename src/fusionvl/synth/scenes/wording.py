@@ -9,7 +9,13 @@ from itertools import combinations
 from fusionvl.synth.scenes.scene_graph import Scene, Thing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-_PLURALS = {"cross": "crosses"}
+_PLURALS = {
+    "sheep": "sheep", "deer": "deer", "fish": "fish", "blowfish": "blowfish", "mouse": "mice", "wolf": "wolves",
+    "die": "dice", "leaf": "leaves", "knife": "knives", "tomato": "tomatoes", "potato": "potatoes",
+    "mango": "mangoes", "mosquito": "mosquitoes", "volcano": "volcanoes", "snowman": "snowmen",
+}  # fmt: skip
+_HISSING = ("s", "x", "ch", "sh")
+_SILENT = ("hour",)  # words whose first letter is not heard
 _ATTRIBUTES = ("size", "texture", "colour")  # in the order in which English puts them
 
 DIRECTIONS = {
@@ -37,13 +43,22 @@ _SIGN_PLACES = {1: ("",), 2: ("top ", "bottom "), 3: ("top ", "middle ", "bottom
 
 def a(phrase: str) -> str:
     """The phrase with its indefinite article."""
-    return f"{'an' if phrase[0].lower() in 'aeiou' else 'a'} {phrase}"
+    vowel = phrase[0].lower() in "aeiou" or phrase.startswith(_SILENT)
+    return f"{'an' if vowel else 'a'} {phrase}"
 
 
 def plural(phrase: str) -> str:
     """A phrase that ends with a thing's name, for several of them."""
     *before, noun = phrase.split(" ")
-    return " ".join([*before, _PLURALS.get(noun, f"{noun}s")])
+    return " ".join([*before, _PLURALS.get(noun) or _regular_plural(noun)])
+
+
+def _regular_plural(noun: str) -> str:
+    if noun.endswith(_HISSING):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
 
 
 def counted(count: int, phrase: str) -> str:

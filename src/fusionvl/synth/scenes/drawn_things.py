@@ -1,0 +1,136 @@
+"""Everyday things that real artists have drawn, by name and kind, and the scenes they stand in.
+
+Which two things may stand together is what the splits divide: a fifth of all pairs of names is seen in held-out scenes
+only. What a thing looks like is another matter, see `drawings`. Knows no pixels, no files and no language.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import yaml
+
+from fusionvl.synth.scenes.draws import Draws
+from fusionvl.synth.scenes.placement import Place, lattice, scattered
+from fusionvl.synth.scenes.scene_graph import WHOLE, Background, Scene, Thing
+from fusionvl.synth.scenes.things import Split, draw_background
+
+MAX_ALIKE = 6
+_EVERY = 5  # one pair of names of so many is held out
+_MAX_TURN = 20  # degrees either way
+_SIDES = {1: (0.35, 0.9), 2: (0.28, 0.45), 3: (0.26, 0.4), 4: (0.24, 0.36), 5: (0.22, 0.3), 6: (0.2, 0.28)}
+"""Diameters of things, least and most, by how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnThing(Thing):
+    """A thing shown by an artist's drawing; `shape` is its name, its colours are the artist's.
+
+    Attributes:
+        pick: Which of the drawings there are of it, as a share of their number.
+        mirrored: Whether left and right are exchanged.
+    """
+
+    pick: float = 0.0
+    mirrored: bool = False
+
+
+@functools.cache
+def characters() -> dict[str, str]:
+    """Names with the characters that show them, all things of all kinds."""
+    return {name: shown for things in _by_kind().values() for name, shown in things.items()}
+
+
+@functools.cache
+def kind_of() -> dict[str, str]:
+    """Names with their kind: `animal`, `food`, `vehicle`, `instrument`, `plant` or `other`."""
+    return {name: kind for kind, things in _by_kind().items() for name in things}
+
+
+def of_kind(kind: str) -> list[str]:
+    """The names of a kind."""
+    return list(_by_kind()[kind])
+
+
+@functools.cache
+def _by_kind() -> dict[str, dict[str, str]]:
+    path = files("fusionvl.synth.scenes") / "drawn_things.yaml"
+    read: dict[str, dict[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read
+
+
+@functools.cache
+def is_held_out_pair(one: str, other: str) -> bool:
+    """Whether two things stand together in held-out scenes only; if not, they may in training scenes only."""
+    return hashlib.sha256("/".join(sorted((one, other))).encode()).digest()[0] % _EVERY == 0
+
+
+def one_drawn(draws: Draws, split: Split) -> Scene:
+    """One thing, large, anywhere. There are no pairs to hold out: the splits differ in scenes, not in things."""
+    return _scene(draws, [draws.one_of(list(characters()))], _anywhere)
+
+
+def several_drawn(draws: Draws, split: Split) -> Scene:
+    """Two to six different things: half of the time anywhere, else in the cells of a lattice."""
+    count = draws.one_of((2, 2, 3, 3, 3, 4, 4, 4, 5, 6))
+    place = _anywhere if draws.chance(0.5) else _in_cells
+    return _scene(draws, _together(draws, split, count), place)
+
+
+def alike_drawn(draws: Draws, split: Split) -> Scene:
+    """One to five of one thing, and up to two others, six at most."""
+    wanted = draws.integer(1, MAX_ALIKE - 1)
+    one, *others = _together(draws, split, 1 + draws.integer(0, min(2, MAX_ALIKE - wanted)))
+    return _scene(draws, draws.shuffled([one] * wanted + others), _anywhere)
+
+
+def _together(draws: Draws, split: Split, count: int) -> list[str]:
+    """Different names: in training without a held-out pair, in held-out scenes each one with the first."""
+    names = [draws.one_of(list(characters()))]
+    while len(names) < count:
+        name = draws.one_of(list(characters()))
+        if name in names:
+            continue
+        if split == "held-out":
+            fits = is_held_out_pair(names[0], name)
+        else:
+            fits = not any(is_held_out_pair(name, other) for other in names)
+        if fits:
+            names.append(name)
+    return draws.shuffled(names)
+
+
+def _scene(draws: Draws, names: Sequence[str], places: Callable[[Draws, Sequence[float]], list[Place]]) -> Scene:
+    background = _ground(draws)
+    least, most = _SIDES[len(names)]
+    sides = [draws.between(least, most) for _ in names]
+    made = zip(names, sides, places(draws, sides), strict=True)
+    return Scene(background, tuple(_thing(draws, name, side, place) for name, side, place in made))
+
+
+def _ground(draws: Draws) -> Background:
+    """A background on which neither white nor black things are lost."""
+    while True:
+        background = draw_background(draws)
+        if "black" not in background.names and background.names != ("white",):
+            return background
+
+
+def _thing(draws: Draws, name: str, side: float, place: Place) -> DrawnThing:
+    x, y = place
+    turn = draws.integer(-_MAX_TURN, _MAX_TURN) if draws.chance(0.5) else 0
+    pick, mirrored = draws.between(0.0, 1.0), draws.chance(0.5)
+    return DrawnThing(name, "plain", (0, 0, 0), side, x, y, angle=turn, pick=pick, mirrored=mirrored)
+
+
+def _anywhere(draws: Draws, sides: Sequence[float]) -> list[Place]:
+    return scattered(draws, WHOLE, sides)
+
+
+def _in_cells(draws: Draws, sides: Sequence[float]) -> list[Place]:
+    """Cells of three rows and columns where things are small enough for them, else of two."""
+    across = 3 if max(sides) < 1 / 3 else 2
+    cells = [place for row in lattice(draws, WHOLE, across, across) for place in row]
+    return draws.some_of(cells, len(sides))
