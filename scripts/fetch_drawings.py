@@ -24,6 +24,8 @@ from fusionvl.synth.scenes.drawn_things import characters
 ARTISTS = ("noto", "twemoji", "fluent-emoji-flat", "emojione", "openmoji")
 LICENCES = ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0")
 """All allow use, change and redistribution, with the author named; the last one under itself alone."""
+_BOX = {"left": 0, "top": 0, "width": 16, "height": 16}  # and what a package without them means
+_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 _NAMED_AS = "noto"  # whose names for characters the one set without such a list shares
 
 
@@ -50,7 +52,7 @@ def write_drawings(output: Path, packages: Path | None) -> None:
         raise ValueError(f"{output} is there already: remove it to fetch the drawings again")
     with tempfile.TemporaryDirectory() as scratch:
         sets = {artist: _open(artist, _package(artist, packages, Path(scratch))) for artist in ARTISTS}
-    names = {character: name for character, name in sets[_NAMED_AS]["chars.json"].items()}
+    names = sets[_NAMED_AS]["chars.json"]
     index = {}
     with written_whole(output) as unfinished:
         for artist, files in sets.items():
@@ -125,11 +127,8 @@ def _svg(icons: dict[str, Any], name: str) -> str | None:
     icon = icons["icons"].get(alias.get("parent", name))
     if icon is None:
         return None
-    left, top, width, height = (
-        icon.get(key, icons.get(key, default)) for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
-    )
-    box = f"{left} {top} {width} {height}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}">{icon["body"]}</svg>'
+    box = " ".join(str(icon.get(key, icons.get(key, usual))) for key, usual in _BOX.items())
+    return f'<svg {_NAMESPACES} viewBox="{box}">{icon["body"]}</svg>'
 
 
 if __name__ == "__main__":

@@ -230,10 +230,10 @@ class StageConfig:
 
 @dataclass
 class ModelFromScratch:
-    """A small model with fresh weights and a tokenizer trained on text of the stages' data.
+    """A small model with a fresh decoder, and a tokenizer trained on text of the stages' data.
 
     Attributes:
-        vision: Fields of a `SiglipVisionConfig`.
+        vision: Fields of a `SiglipVisionConfig` for a fresh encoder; or one that is trained, as in `ModelFromParts`.
         decoder: Fields of the decoder's config, `model_type` among them; vocabulary and special ids are filled in.
         fusion: Fields of `FusionConfig`.
         vocab_size: Size of the tokenizer's vocabulary.
@@ -243,7 +243,7 @@ class ModelFromScratch:
         kind: Which starting point.
     """
 
-    vision: dict[str, Any]
+    vision: str | dict[str, Any]
     decoder: dict[str, Any]
     fusion: dict[str, Any]
     vocab_size: int

@@ -27,6 +27,7 @@ from fusionvl.data.mixture import Mixture
 from fusionvl.data.replacement import FaultPolicy
 from fusionvl.engine.loading import in_one_sentence
 from fusionvl.run_folder import check_place, claim, forget_unfinished, write_whole, written_whole
+from fusionvl.train.base_weights import quiet
 from fusionvl.train.captioned_pictures import (
     CaptionCollator,
     Captioned,
@@ -315,7 +316,7 @@ def starting_encoder(recipe: EncoderRecipe, mixture: Mixture) -> tuple[SiglipMod
 
 
 def _open_siglip(source: str) -> tuple[SiglipModel, SiglipProcessor]:
-    with in_one_sentence(source, "SigLIP"):
+    with in_one_sentence(source, "SigLIP"), quiet():
         config = SiglipConfig.from_pretrained(source)
         if config.model_type != "siglip":
             raise ValueError(f"{source} is a {config.model_type} model: stage 0 trains a whole SigLIP")

@@ -9,7 +9,14 @@ import re
 from typing import Any, TypeVar
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, SiglipConfig, SiglipTextConfig, SiglipVisionConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    PreTrainedConfig,
+    SiglipConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+)
 
 from fusionvl.model import FusionConfig
 from fusionvl.train.config import ModelFromParts, ModelFromScratch
@@ -20,7 +27,6 @@ SMALLEST_VOCABULARY = 260  # a tokenizer's 256 bytes and four marks
 LARGEST_SIDE = 4096  # pixels of a view; one more view of that size is already larger than most decoders read
 _MAY_BE_ZERO = ("num_interaction_layers", "interaction_start", "max_window_layers")
 _UNDECLARED = ("head_dim",)  # read by decoders whose configuration does not name it
-_ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")  # a SigLIP reads captions without them
 _FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 _FROM_PARTS = ("vision_config", "text_config", "image_token_id", "latent_token_id")
 _DIVISIONS = (
@@ -46,7 +52,8 @@ def check_model(spec: ModelFromScratch | ModelFromParts) -> None:
     if spec.vocab_size < SMALLEST_VOCABULARY:
         raise ValueError(f"model.vocab_size is {spec.vocab_size}, and a tokenizer has at least {SMALLEST_VOCABULARY}")
     decoder = decoder_config_of(spec.decoder, vocab_size=spec.vocab_size)
-    fusion_config_of(spec.fusion, vision_config=vision_config_of(spec.vision), text_config=decoder)
+    vision = {} if isinstance(spec.vision, str) else {"vision_config": vision_config_of(spec.vision)}
+    fusion_config_of(spec.fusion, **vision, text_config=decoder)
 
 
 def vision_config_of(fields: dict[str, Any]) -> SiglipVisionConfig:
@@ -70,7 +77,14 @@ def siglip_config_of(vision: dict[str, Any], text: dict[str, Any], vocab_size: i
     towers = (
         _configured(SiglipVisionConfig, vision, "encoder.vision", ("vision_use_head",)),
         _configured(
-            SiglipTextConfig, text, "encoder.text", _FROM_TOKENIZER, vocab_size=vocab_size, **dict.fromkeys(_ENDS)
+            SiglipTextConfig,
+            text,
+            "encoder.text",
+            _FROM_TOKENIZER,
+            vocab_size=vocab_size,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
         ),
     )
     if towers[0].hidden_size != towers[1].hidden_size:

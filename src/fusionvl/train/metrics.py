@@ -19,7 +19,11 @@ from fusionvl.train.step_loss import TERMS
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 TIMED = ("tokens_per_second", "matmul_share")
 """What a log row says about time; everything else is the same in every run of a recipe."""
-_PANELS = {"loss": (*TERMS, "contrastive_loss"), "held-out accuracy": ("held_out_accuracy",), "gradient norm": ("grad_norm",)}
+_PANELS = {
+    "loss": (*TERMS, "contrastive_loss"),
+    "held-out accuracy": ("held_out_accuracy",),
+    "gradient norm": ("grad_norm",),
+}
 
 
 def check_trackers(names: Sequence[str]) -> None:

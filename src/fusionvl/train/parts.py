@@ -5,51 +5,30 @@ like the same model without them. Knows base checkpoints (safetensors or GGUF); 
 """
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
-    SiglipVisionConfig,
-    SiglipVisionModel,
 )
-from transformers.utils import logging as transformers_logging
 
 from fusionvl.data.extras import locate
-from fusionvl.engine.loading import in_one_sentence, load_model
-from fusionvl.model import FusionConfig, FusionForConditionalGeneration
-from fusionvl.model.released import ReleasedLoadingMixin, refuse_pickle
+from fusionvl.engine.loading import in_one_sentence
+from fusionvl.model import FusionForConditionalGeneration
+from fusionvl.model.released import ReleasedLoadingMixin
 from fusionvl.processing import FusionProcessor
 from fusionvl.processing.chat_format import VISION_END, VISION_START
+from fusionvl.train.base_weights import TOWER, VisionPart, load_base, load_vision, quiet
 from fusionvl.train.config import ModelFromParts
-from fusionvl.train.geometry import check_model, fusion_config_of, vision_config_of
+from fusionvl.train.geometry import check_model, fusion_config_of
 from fusionvl.train.scratch import build_processor, place_waves
 
-VISION_TYPES = ("siglip", "siglip_vision_model")
 _JOINTS = ("model.vision_to_text.", "model.text_to_vision.", "model.interaction_layers.")
-_TOWER = "model.vision_tower."
 _PROBE_TOKENS = 8
-
-
-@dataclass(frozen=True)
-class VisionPart:
-    """A vision encoder.
-
-    Attributes:
-        config: Its geometry.
-        weights: Under FUSION's names, without the last layer and the head; None for fresh ones.
-    """
-
-    config: SiglipVisionConfig
-    weights: dict[str, torch.Tensor] | None
 
 
 def build_from_parts(
@@ -67,11 +46,11 @@ def build_from_parts(
             field does not exist, or the language model is of a kind that FUSION cannot stand in for.
     """
     check_model(spec)
-    vision = _load_vision(spec.vision)
+    vision = load_vision(spec.vision)
     source = locate(spec.decoder)
     if spec.gguf_file is not None and Path(source).is_dir() and not (Path(source) / spec.gguf_file).is_file():
         raise ValueError(f"The folder {source} holds no {spec.gguf_file}")
-    with in_one_sentence(source), _quiet():
+    with in_one_sentence(source), quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, **_gguf(spec))
     processor = build_processor(tokenizer, spec.chat_template, vision.config, spec.fusion, num_latents)
     decoder = _load_decoder(spec, source)
@@ -88,64 +67,11 @@ def _gguf(spec: ModelFromParts) -> dict[str, str]:
 
 def _load_decoder(spec: ModelFromParts, source: str) -> PreTrainedModel:
     arguments: dict[str, Any] = _gguf(spec) or {"use_safetensors": True}
-    decoder = _load(AutoModelForCausalLM, source, "language model", (), arguments)
+    decoder = load_base(AutoModelForCausalLM, source, "language model", (), arguments)
     head = decoder.get_output_embeddings()
     if head is None or head.bias is not None:
         raise ValueError(f"{source}: FUSION takes language models with an output head without bias")
     return decoder
-
-
-def _load_vision(given: str | dict[str, Any]) -> VisionPart:
-    if isinstance(given, dict):
-        return VisionPart(vision_config_of(given), None)
-    source = locate(given)
-    with in_one_sentence(source):
-        config = AutoConfig.from_pretrained(source)
-    if config.model_type == FusionConfig.model_type:
-        return _vision_of_fusion(source)
-    if config.model_type not in VISION_TYPES:
-        raise ValueError(
-            f"{source} is a {config.model_type} model: FUSION takes the encoder of a SigLIP "
-            f"({', '.join(VISION_TYPES)}) or of a FUSION"
-        )
-    config = config.vision_config if config.model_type == "siglip" else config
-    config.vision_use_head = False
-    last = f"encoder.layers.{config.num_hidden_layers - 1}."
-    unused = ("text_model.", "vision_model.head.", "head.", "post_layernorm.", last, "logit_scale", "logit_bias")
-    encoder = _load(SiglipVisionModel, source, "vision encoder", unused, {"config": config, "use_safetensors": True})
-    weights = {
-        _TOWER + name.removeprefix("encoder."): tensor
-        for name, tensor in encoder.state_dict().items()
-        if not name.startswith(unused)
-    }
-    return VisionPart(config, weights)
-
-
-def _vision_of_fusion(source: str) -> VisionPart:
-    """The encoder of a whole FUSION; what else it has learned stays behind."""
-    fusion = load_model(source, torch.float32)
-    return VisionPart(
-        fusion.config.vision_config,
-        {name: tensor for name, tensor in fusion.state_dict().items() if name.startswith(_TOWER)},
-    )
-
-
-def _load(model_class: Any, source: str, what: str, unused: tuple[str, ...], arguments: dict[str, Any]) -> Any:
-    """Load a base model in float32, strictly but for keys that begin with one of `unused`."""
-    if "gguf_file" not in arguments:
-        refuse_pickle(Path(source))
-    with in_one_sentence(source, what), _quiet():
-        model, info = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **arguments)
-    missing, unexpected = (
-        sorted(name for name in info[kind] if not name.startswith(unused))
-        for kind in ("missing_keys", "unexpected_keys")
-    )
-    if missing or unexpected:
-        raise ValueError(
-            f"{source} does not fit as a {what}: {len(missing)} missing keys {missing[:5]}, "
-            f"{len(unexpected)} unexpected keys {unexpected[:5]}"
-        )
-    return model.eval()
 
 
 def _join(
@@ -171,13 +97,13 @@ def _join(
         latent_token_id=processor.latent_token_id,
     )
     torch.manual_seed(seed)
-    with _quiet():
+    with quiet():
         model, info = super(ReleasedLoadingMixin, FusionForConditionalGeneration).from_pretrained(
             None,  # type: ignore[arg-type]  # transformers' way to load weights that are in memory
             config=config, state_dict=weights | (vision.weights or {}), dtype=torch.float32,
             output_loading_info=True,
         )  # fmt: skip
-    fresh = _JOINTS if vision.weights is not None else (*_JOINTS, _TOWER)
+    fresh = _JOINTS if vision.weights is not None else (*_JOINTS, TOWER)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
     unexpected = sorted(info["unexpected_keys"])
     if missing or unexpected:
@@ -223,14 +149,3 @@ def _generation_config(decoder: PreTrainedModel, processor: FusionProcessor) -> 
         pad_token_id=tokenizer.pad_token_id,
         do_sample=False,
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keys are checked here, in one sentence; transformers' own table of them would only worry."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)

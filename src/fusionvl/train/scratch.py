@@ -17,8 +17,9 @@ from transformers import (
 
 from fusionvl.model import FusionConfig, FusionForConditionalGeneration
 from fusionvl.processing import FusionImageProcessorPil, FusionProcessor
+from fusionvl.train.base_weights import load_vision
 from fusionvl.train.config import ModelFromScratch
-from fusionvl.train.geometry import decoder_config_of, fusion_config_of, vision_config_of
+from fusionvl.train.geometry import decoder_config_of, fusion_config_of
 
 WAVE_BASE = 100.0  # longest wave over shortest, enough for grids of a few dozen patches
 BOS, END_OF_TURN, START_OF_TURN, PADDING = "<|begin|>", "<|im_end|>", "<|im_start|>", "<|pad|>"
@@ -55,9 +56,10 @@ def build_from_scratch(
         seed: Decides the weights.
 
     Raises:
-        ValueError: On a field that a config does not have.
+        ValueError: On a field that a config does not have, or an encoder that cannot be loaded.
     """
-    vision_config = vision_config_of(spec.vision)
+    vision = load_vision(spec.vision)
+    vision_config = vision.config
     processor = build_processor(
         train_tokenizer(texts, spec.vocab_size), "chatml", vision_config, spec.fusion, num_latents
     )
@@ -78,7 +80,10 @@ def build_from_scratch(
     )
     torch.manual_seed(seed)
     model = FusionForConditionalGeneration(config)
-    place_waves(model)
+    if vision.weights is None:
+        place_waves(model)
+    else:
+        model.load_state_dict(vision.weights, strict=False)
     model.set_attn_implementation(spec.attention)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,

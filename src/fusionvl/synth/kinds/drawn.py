@@ -1,7 +1,7 @@
 """Four kinds that are not the paper's, of things that artists have drawn: their names, their places, their number.
 
-Each question has one right answer: names come from left to right, what is bigger is bigger by far, and where a thing is
-told or denied by its kind, no other thing of the picture could be meant.
+Each question has one right answer: names come from left to right, what is bigger is bigger by far, and where a thing
+is told or denied by its kind, no other thing of the picture could be meant.
 """
 
 from collections import Counter
@@ -22,9 +22,19 @@ from fusionvl.synth.scenes.things import Split
 from fusionvl.synth.scenes.wording import a, listing, sentence
 
 _BIGGER = 1.35  # times the diameter, beyond doubt whatever the shapes
-_KINDS = {"animal": "an animal", "food": "something to eat", "vehicle": "a vehicle", "instrument": "a musical instrument"}
+_KINDS = {
+    "animal": "an animal",
+    "food": "something to eat",
+    "vehicle": "a vehicle",
+    "instrument": "a musical instrument",
+}
 _UNCLEAR = {"food": ("animal", "plant")}  # what may be eaten, too, in some views
-_WHAT = ("What is this?", "What does the image show?", "What can be seen in the image?", "Name the thing in the image.")
+_WHAT = (
+    "What is this?",
+    "What does the image show?",
+    "What can be seen in the image?",
+    "Name the thing in the image.",
+)
 _FROM_LEFT = (
     "Name the things from left to right.",
     "What can be seen in the image, from left to right?",
@@ -107,7 +117,7 @@ def _is_there(scene: Scene, draws: Draws) -> list[SceneQuestion]:
 
 
 def _kinds(scene: Scene, draws: Draws) -> list[SceneQuestion]:
-    """Whether there is an animal, something to eat, a vehicle, a musical instrument; one that is and one that is not."""
+    """Whether there is an animal, something to eat, a vehicle, a musical instrument: of one that is, and one not."""
     kinds = {kind_of()[thing.shape] for thing in scene.things}
     there = [kind for kind in _KINDS if kind in kinds]
     absent = [kind for kind in _KINDS if not kinds.intersection((kind, *_UNCLEAR.get(kind, ())))]

@@ -5,8 +5,8 @@ Knows the graph and English; asks nothing.
 
 from collections import Counter
 
-from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.drawn_things import DrawnThing
+from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.landscapes import SETTINGS, TIMES
 from fusionvl.synth.scenes.scene_graph import Background, Landscape, Scene, Thing
 from fusionvl.synth.scenes.wording import (

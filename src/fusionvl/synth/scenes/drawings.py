@@ -2,8 +2,8 @@
 
     python scripts/fetch_drawings.py --output data/drawings
 
-makes the folder: SVG files by artist, and `index.json`, which names package, version, licence and author of each artist
-and the files that show each thing. Knows files and pixels; knows no scenes.
+makes the folder: SVG files by artist, and `index.json`, which names package, version, licence and author of each
+artist, and the files that show each thing. Knows files and pixels; knows no scenes.
 """
 
 import functools
