@@ -24,7 +24,7 @@ from fusionvl.serve.images import ImageReader
 from fusionvl.serve.pages import page_routes
 from fusionvl.serve.protocol import ChatRequest, parse
 from fusionvl.serve.settings import ServerSettings
-from fusionvl.serve.streaming import ClientLeft, event_stream, while_connected
+from fusionvl.serve.streaming import event_stream, while_connected
 from fusionvl.serve.waiting_line import WaitingLine
 
 _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
@@ -69,7 +69,7 @@ def guarded(routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any
         routes=[*routes, *page_routes()],
         lifespan=lifespan,
         middleware=[Middleware(Gate, settings=settings)],
-        exception_handlers={HTTPException: refuse, Exception: refuse, ClientLeft: _gone, ClientDisconnect: _gone},
+        exception_handlers={HTTPException: refuse, Exception: refuse, ClientDisconnect: _gone},
     )
     app.router.redirect_slashes = False  # a redirect has no error shape
     app.state.draining = asyncio.Event()
@@ -84,7 +84,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation about an image, in one piece or as a stream."""
     asked, chat = parse(await request.body()), request.app.state.chat
     if asked.stream:
-        return event_stream(await while_connected(request, chat.stream(asked)))
+        return await event_stream(request, chat.stream(asked))
     return JSONResponse(await while_connected(request, chat.complete(asked)))
 
 

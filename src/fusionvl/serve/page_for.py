@@ -8,14 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fusionvl.serve.app import guarded
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.settings import ServerSettings
-from fusionvl.serve.streaming import Streamed, as_event, while_connected
+from fusionvl.serve.streaming import UNBUFFERED, as_event, while_connected
 
 _SENT_ON = ("authorization", "content-type", "accept")
 _SENT_BACK = ("content-type", "retry-after", "www-authenticate", "cache-control")
@@ -58,8 +59,8 @@ async def _passed_on(request: Request, content: bytes) -> Response:
         answer = await upstream.send(asked, stream=True)
     except httpx.HTTPError as error:
         raise _unavailable() from error
-    told = {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
-    return Streamed(_pieces(answer), answer.aclose, answer.status_code, told)
+    told = UNBUFFERED | {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
+    return StreamingResponse(_pieces(answer), answer.status_code, told, background=BackgroundTask(answer.aclose))
 
 
 async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes, None]:

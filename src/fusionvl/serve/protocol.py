@@ -175,6 +175,16 @@ class ChatRequest(_Strict):
         """How many answers are asked for."""
         return self.n or 1
 
+    @property
+    def max_new_tokens(self) -> int | None:
+        """The bound on each answer, whichever way it was written."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the counts of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
 
 def parse(body: bytes) -> ChatRequest:
     """Read a request.
