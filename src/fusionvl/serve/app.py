@@ -51,20 +51,16 @@ def create_app(
         yield
         line.close()
 
-    app = guarded(ROUTES, settings, lifespan)
+    app = guarded(ROUTES, settings, lifespan, line)
     app.state.model = model
-    app.state.line = line
     app.state.chat = Chat(model, line, ImageReader(limits, fetcher), limits)
-    app.state.close = line.close
-    app.state.load_error = lambda: line.load_error
     return app
 
 
-def guarded(routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any) -> Starlette:
-    """An application behind the gate, with the page, and with errors in the one shape.
-
-    The caller sets `state.close`, which tells whoever still waits that there is no more, and `state.load_error`.
-    """
+def guarded(
+    routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any, line: WaitingLine | None = None
+) -> Starlette:
+    """An application behind the gate, with the page, and with errors in the one shape; `line` if it has a model."""
     app = Starlette(
         routes=[*routes, *page_routes()],
         lifespan=lifespan,
@@ -72,6 +68,7 @@ def guarded(routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any
         exception_handlers={HTTPException: refuse, Exception: refuse, ClientDisconnect: _gone},
     )
     app.router.redirect_slashes = False  # a redirect has no error shape
+    app.state.line = line
     app.state.draining = asyncio.Event()
     return app
 
@@ -114,10 +111,8 @@ def _model(name: str) -> dict[str, Any]:
 
 async def health(request: Request) -> Response:
     """Whether requests should be sent here: the model is loaded and the server is not shutting down."""
-    state = request.app.state
-    if state.draining.is_set():
-        raise ApiError("shutting_down", "The server is shutting down", None, 5)
-    if not state.line.is_ready:
+    line: WaitingLine | None = request.app.state.line
+    if line is not None and not line.is_ready:
         raise ApiError("not_ready", "The model is being loaded: try again", None, 2)
     return JSONResponse({"status": "ok"})
 

@@ -31,7 +31,7 @@ def add_serve_command(serve: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", nargs="?", help="hub name or folder, or NAME=PATH (default: the shipped model)"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine only)")
-    serve.add_argument("--port", type=_port, default=8000, help="0 takes a free one")
+    serve.add_argument("--port", type=port_number, default=8000, help="0 takes a free one")
     serve.add_argument("--api-key-file", metavar="PATH", type=Path, help="a key of 16 characters or more to ask for")
     serve.add_argument(
         "--allowed-host", metavar="NAME", action="append", default=[], help="a name requests may call the server by"
@@ -41,9 +41,9 @@ def add_serve_command(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument("--max-waiting", metavar="N", type=positive, default=64, help="answers that may wait")
     serve.add_argument("--max-new-tokens", metavar="N", type=positive, default=512, help="when a request says none")
-    serve.add_argument("--answer-seconds", metavar="S", type=_above_zero, default=120.0, help="a request may take")
+    serve.add_argument("--answer-seconds", metavar="S", type=positive_number, default=120.0, help="a request may take")
     serve.add_argument(
-        "--drain-seconds", metavar="S", type=_from_zero, default=30.0, help="for running answers at the end"
+        "--drain-seconds", metavar="S", type=number_from_zero, default=30.0, help="for running answers at the end"
     )
     add_loading_options(serve)
     serve.add_argument(
@@ -52,24 +52,24 @@ def add_serve_command(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(run=functools.partial(_serve, serve))
 
 
-def _port(text: str) -> int:
-    """A port, as an argparse type."""
+def port_number(text: str) -> int:
+    """A port; an argparse type."""
     number = int(text)
     if not 0 <= number < 2**16:
         raise argparse.ArgumentTypeError(f"must be a port, from 0 to 65535, not {number}")
     return number
 
 
-def _above_zero(text: str) -> float:
-    """A finite number above 0, as an argparse type."""
-    number = _from_zero(text)
+def positive_number(text: str) -> float:
+    """A finite number above 0; an argparse type."""
+    number = number_from_zero(text)
     if number == 0:
         raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
     return number
 
 
-def _from_zero(text: str) -> float:
-    """A finite number of at least 0, as an argparse type: Python reads `nan` and `inf`, too."""
+def number_from_zero(text: str) -> float:
+    """A finite number of at least 0; an argparse type. Python reads `nan` and `inf`, too."""
     number = float(text)
     if not math.isfinite(number) or number < 0:
         raise argparse.ArgumentTypeError(f"must be a finite number and not below 0, not {text}")

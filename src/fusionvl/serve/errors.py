@@ -83,6 +83,11 @@ class ApiError(HTTPException):
         return Response(content, self.status_code, self.headers, media_type="application/json")
 
 
+def shutting_down() -> ApiError:
+    """What everybody is told at the end."""
+    return ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
+
+
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer an exception in the one shape: ours, the framework's 404 and 405, and mistakes of ours."""
     path = request.url.path[:200]

@@ -12,10 +12,11 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusionvl.serve.errors import ApiError
+from fusionvl.serve.errors import ApiError, shutting_down
 from fusionvl.serve.settings import Limits, ServerSettings
 
 _GUARDED = "/v1/"
+_HEALTH = "/health"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@]+)(:\d{1,5})?")
 _OWN_SITES = ("same-origin", "none")  # the server's own page, and a person who typed the address
 _MARKS = b'",:[{'  # each value of a JSON text needs at least one
@@ -62,30 +63,27 @@ class Gate:
         parsed = _HOST.fullmatch(host)
         if self._hosts and (parsed is None or parsed[1] not in self._hosts):
             raise ApiError("host_not_allowed", f"This server is not called {host[:100]!r}: see --allowed-host")
-        if not str(scope["path"]).startswith(_GUARDED):
+        path = str(scope["path"])
+        if path.startswith(_GUARDED):
+            self._check_asker(headers, host)
+        elif path != _HEALTH:
             return
-        # Browsers say whose page asks, one way or the other; programs say nothing.
-        origin = headers.get("origin")
-        is_own = origin is None or origin.lower().partition("://")[2] == host
-        if not is_own or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
-            raise ApiError("origin_not_allowed", "Another site's page asks; this server's own page and programs may")
-        self._check_key(headers.get("authorization", ""))
         if scope["app"].state.draining.is_set():
-            raise ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
+            raise shutting_down()
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.limits.body_bytes:
             raise _too_large(self.limits)
 
-    def _check_key(self, authorization: str) -> None:
-        """The time it takes tells nothing about the key.
-
-        Raises:
-            ApiError: When a key is needed and this is none.
-        """
+    def _check_asker(self, headers: Headers, host: str) -> None:
+        """Whether it may ask. Browsers say whose page asks, one way or the other; programs say nothing."""
+        origin = headers.get("origin")
+        is_own = origin is None or origin.lower().partition("://")[2] == host
+        if not is_own or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+            raise ApiError("origin_not_allowed", "Another site's page asks; this server's own page and programs may")
         if self._key is None:
             return
-        scheme, _, key = authorization.partition(" ")
-        is_right = hmac.compare_digest(_digest(key.strip()), _digest(self._key))
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        is_right = hmac.compare_digest(_digest(key.strip()), _digest(self._key))  # its time tells nothing of the key
         if scheme.lower() != "bearer" or not is_right:
             raise ApiError("invalid_api_key", "Send the server's key: Authorization: Bearer KEY")
 

@@ -10,10 +10,10 @@ import httpx
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from fusionvl.serve.app import guarded
+from fusionvl.serve.app import guarded, health
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.settings import ServerSettings
 from fusionvl.serve.streaming import UNBUFFERED, as_event, while_connected
@@ -38,10 +38,7 @@ def create_page_for(url: str, settings: ServerSettings) -> Starlette:
         async with httpx.AsyncClient(base_url=url, timeout=times, limits=everywhere) as app.state.upstream:
             yield
 
-    app = guarded(_ROUTES, settings, lifespan)
-    app.state.close = lambda: None
-    app.state.load_error = lambda: None
-    return app
+    return guarded(_ROUTES, settings, lifespan)
 
 
 async def _pass_on(request: Request) -> Response:
@@ -75,14 +72,8 @@ def _unavailable() -> ApiError:
     return ApiError("model_unavailable", "The server behind this page does not answer: try again later", None, 5)
 
 
-async def _health(request: Request) -> Response:
-    if request.app.state.draining.is_set():
-        raise ApiError("shutting_down", "The server is shutting down", None, 5)
-    return JSONResponse({"status": "ok"})
-
-
 _ROUTES = (
     Route("/v1/chat/completions", _pass_on, methods=["POST"]),
     Route("/v1/models", _pass_on),
-    Route("/health", _health),
+    Route("/health", health),
 )

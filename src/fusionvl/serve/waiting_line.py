@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusionvl.serve.errors import ApiError
+from fusionvl.serve.errors import ApiError, shutting_down
 
 _LOG = logging.getLogger("fusionvl.serve")
 _RETRY_SECONDS = 2
@@ -69,7 +69,7 @@ class WaitingLine:
         """End after the running token; whoever waits is told so."""
         for job in self._open:
             job.is_left = True
-            job.told.put_nowait(_ended())
+            job.told.put_nowait(shutting_down())
         self._is_loaded.set()
 
     @property
@@ -101,7 +101,7 @@ class WaitingLine:
         try:
             await self._is_loaded.wait()
             if self._model is None:
-                raise _ended()
+                raise shutting_down()
             try:
                 job.work = await prepare(self._model)
             except ApiError:
@@ -165,7 +165,3 @@ def _refusal(error: Exception, has_begun: bool) -> ApiError:
         return ApiError("invalid_request", str(error))
     _LOG.error("The model failed on a request", exc_info=error)
     return ApiError("generation_failed", "The model failed on this request; the server's log says why. Try again.")
-
-
-def _ended() -> ApiError:
-    return ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
