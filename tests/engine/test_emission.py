@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from fusionvl.engine.emission import Emission
-from fusionvl.engine.token_bytes import TokenBytes
+from fusionvl.engine.emission import Emission, TokenBytes
 from fusionvl.train.scratch import train_tokenizer
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from running_server import error_of, running, wait_for
 from starlette.requests import Request
 
-from fusionvl.serve import errors, protocol
+from fusionvl.serve import protocol
 from fusionvl.serve.errors import ApiError
-from fusionvl.serve.gate import _BoundedBody, _Held
-from fusionvl.serve.settings import MIB, Limits
+from fusionvl.serve.gate import Gate
+from fusionvl.serve.settings import MIB, ServerSettings
 
 
 def unknown_keys(size):
@@ -46,7 +46,7 @@ def test_hostile_bodies_are_refused_and_the_server_goes_on(server, name):
     assert server.ask("hi").status_code == 200
 
 
-def read(body, limits, chunk=64 * 1024):
+def read(body, chunk=64 * 1024):
     """Read a body through the gate's bounds; how many bytes were taken until the refusal."""
     sent = [body[start : start + chunk] for start in range(0, len(body), chunk)]
     taken = []
@@ -55,11 +55,11 @@ def read(body, limits, chunk=64 * 1024):
         taken.append(sent[len(taken)])
         return {"type": "http.request", "body": taken[-1], "more_body": len(taken) < len(sent)}
 
-    async def ask():
-        await Request({"type": "http"}, _BoundedBody(receive, limits, _Held())).body()
+    async def app(scope, receive, send):
+        await Request(scope, receive).body()
 
     with pytest.raises(ApiError) as refused:
-        asyncio.run(ask())
+        asyncio.run(Gate(app, ServerSettings())({"type": "http", "path": "/", "headers": []}, receive, None))
     assert refused.value.code == "body_too_large"
     return sum(map(len, taken))
 
@@ -67,7 +67,7 @@ def read(body, limits, chunk=64 * 1024):
 @pytest.mark.parametrize("name", [name for name, (_, status, _) in HOSTILE.items() if status == 413])
 def test_what_is_much_work_is_not_even_read(name):
     """The 100,000th quote or comma ends the reading; in these bodies it comes early."""
-    assert read(HOSTILE[name][0], Limits()) < MIB
+    assert read(HOSTILE[name][0]) < MIB
 
 
 @pytest.mark.parametrize("name", ["as many unknown keys as pass", "as many wrong parts as pass"])
@@ -84,7 +84,7 @@ def test_wrong_lists_end_at_their_first_wrong_member():
     with pytest.raises(ValidationError) as refused:
         protocol.ChatRequest.model_validate({"model": "x", "messages": messages})
     assert refused.value.error_count() == 1
-    assert errors.of_validation(refused.value, {"messages": messages}).param == "messages.0.content.0"
+    assert protocol.refusal(refused.value).param == "messages.0.content.0"
 
 
 def test_a_large_picture_is_little_work(server):

@@ -143,6 +143,7 @@ def test_bodies_together_are_bounded_and_given_up_with_their_requests():
     """One request holds 600 bytes of 1,000; a second such does not fit beside it, and does when the first is over."""
     padded = json.dumps({"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}).ljust(600).encode()
     with running(limits={"bodies_bytes": 1000}) as server:
+        wait_for(lambda: not server.uvicorn.server_state.tasks)  # the last one asked whether the server is ready
         with socket.create_connection(server.address) as connection:
             connection.sendall(HEAD + b"Content-Length: 601\r\n\r\n" + padded)
             wait_for(lambda: server.uvicorn.server_state.tasks)  # which has read all of it when the next one comes

@@ -11,11 +11,12 @@ import httpx
 import openai
 import pytest
 from running_server import error_of, running, running_app, wait_for
+from starlette.requests import Request
 
 from fusionvl.serve.address import server_root
 from fusionvl.serve.page_for import create_page_for
 from fusionvl.serve.settings import Limits, ServerSettings
-from fusionvl.serve.streaming import Streamed
+from fusionvl.serve.streaming import event_stream
 
 KEY = "a-key-of-the-other-server"
 
@@ -163,11 +164,15 @@ def test_a_stream_whose_client_leaves_before_it_begins_is_closed_all_the_same():
     """A generator that nobody has asked for anything does not run, and cannot clean up."""
     closed = []
 
-    async def pieces():
-        yield b"never"
+    async def values():
+        try:
+            yield {"first": 1}
+            yield {"second": 2}
+        finally:
+            closed.append(True)
 
-    async def close():
-        closed.append(True)
+    async def stays():
+        await asyncio.sleep(60)
 
     async def left():
         return {"type": "http.disconnect"}
@@ -175,5 +180,10 @@ def test_a_stream_whose_client_leaves_before_it_begins_is_closed_all_the_same():
     async def send(message):
         await asyncio.sleep(60)
 
-    asyncio.run(Streamed(pieces(), close)({"type": "http"}, left, send))
-    assert closed == [True]
+    async def ask():
+        response = await event_stream(Request({"type": "http"}, stays), values())
+        assert closed == []
+        await response({"type": "http"}, left, send)
+        assert closed == [True]
+
+    asyncio.run(ask())

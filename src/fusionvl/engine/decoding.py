@@ -14,10 +14,9 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from fusionvl.engine.emission import Emission
+from fusionvl.engine.emission import Emission, TokenBytes
 from fusionvl.engine.events import Event, Finish, Piece, TokenLogprob
 from fusionvl.engine.sampling import LogProbabilities, log_probabilities
-from fusionvl.engine.token_bytes import TokenBytes
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.model.model_outputs import CACHE
 

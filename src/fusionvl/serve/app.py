@@ -24,7 +24,7 @@ from fusionvl.serve.images import ImageReader
 from fusionvl.serve.pages import page_routes
 from fusionvl.serve.protocol import ChatRequest, parse
 from fusionvl.serve.settings import ServerSettings
-from fusionvl.serve.streaming import ClientLeft, event_stream, while_connected
+from fusionvl.serve.streaming import event_stream, while_connected
 from fusionvl.serve.waiting_line import WaitingLine
 
 _CLIENT_LEFT = 499  # as nginx writes it down; nobody reads it
@@ -51,27 +51,24 @@ def create_app(
         yield
         line.close()
 
-    app = guarded(ROUTES, settings, lifespan)
+    app = guarded(ROUTES, settings, lifespan, line)
     app.state.model = model
-    app.state.line = line
     app.state.chat = Chat(model, line, ImageReader(limits, fetcher), limits)
-    app.state.close = line.close
-    app.state.load_error = lambda: line.load_error
     return app
 
 
-def guarded(routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any) -> Starlette:
-    """An application behind the gate, with the page, and with errors in the one shape.
-
-    The caller sets `state.close`, which tells whoever still waits that there is no more, and `state.load_error`.
-    """
+def guarded(
+    routes: Sequence[BaseRoute], settings: ServerSettings, lifespan: Any, line: WaitingLine | None = None
+) -> Starlette:
+    """An application behind the gate, with the page, and with errors in the one shape; `line` if it has a model."""
     app = Starlette(
         routes=[*routes, *page_routes()],
         lifespan=lifespan,
         middleware=[Middleware(Gate, settings=settings)],
-        exception_handlers={HTTPException: refuse, Exception: refuse, ClientLeft: _gone, ClientDisconnect: _gone},
+        exception_handlers={HTTPException: refuse, Exception: refuse, ClientDisconnect: _gone},
     )
     app.router.redirect_slashes = False  # a redirect has no error shape
+    app.state.line = line
     app.state.draining = asyncio.Event()
     return app
 
@@ -84,7 +81,7 @@ async def chat_completions(request: Request) -> Response:
     """Answer a conversation about an image, in one piece or as a stream."""
     asked, chat = parse(await request.body()), request.app.state.chat
     if asked.stream:
-        return event_stream(await while_connected(request, chat.stream(asked)))
+        return await event_stream(request, chat.stream(asked))
     return JSONResponse(await while_connected(request, chat.complete(asked)))
 
 
@@ -114,10 +111,8 @@ def _model(name: str) -> dict[str, Any]:
 
 async def health(request: Request) -> Response:
     """Whether requests should be sent here: the model is loaded and the server is not shutting down."""
-    state = request.app.state
-    if state.draining.is_set():
-        raise ApiError("shutting_down", "The server is shutting down", None, 5)
-    if not state.line.is_ready:
+    line: WaitingLine | None = request.app.state.line
+    if line is not None and not line.is_ready:
         raise ApiError("not_ready", "The model is being loaded: try again", None, 2)
     return JSONResponse({"status": "ok"})
 

@@ -5,15 +5,15 @@ Knows the protocol, the line before the model and the engine's events; knows no 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from fusionvl.serve.chat_completion import ChatCompletion
 from fusionvl.serve.errors import ApiError
-from fusionvl.serve.images import ImageReader, Picture
+from fusionvl.serve.images import ImageReader
 from fusionvl.serve.protocol import ChatRequest, ImagePart, Message, TextPart
 from fusionvl.serve.settings import Limits
-from fusionvl.serve.waiting_line import WaitingLine, Work, refusal
+from fusionvl.serve.waiting_line import WaitingLine, Work
 
 _SYSTEM = ("system", "developer")
 
@@ -51,18 +51,18 @@ class Chat:
         return completion.as_json()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[dict[str, Any], None]:
-        """Answer in chunks. Returns when the first event is there, so that refusals still have their status.
+        """Answer in chunks; closing the generator stops the work.
 
         Raises:
-            ApiError: As `complete`, before the first event; later it is the last chunk.
+            ApiError: As `complete`; before the first chunk when the request is refused.
         """
-        events = self._answers(request)
-        try:
-            first = await anext(events)
-        except BaseException:
-            await events.aclose()
-            raise
-        return _chunks(request, first, events)
+        completion = ChatCompletion(request)
+        async with contextlib.aclosing(self._answers(request)) as events:
+            async for event in events:
+                for chunk in completion.add(event):
+                    yield chunk
+        if request.wants_usage:
+            yield completion.last_chunk()
 
     async def explain(self, request: ChatRequest) -> dict[str, Any]:
         """Look inside the model while it reads one question about one image (`Explanation.to_dict`).
@@ -76,7 +76,7 @@ class Chat:
                 "An explanation is of one question about one image: send one user message with one text and one image",
                 "messages",
             )
-        bound = _max_new_tokens(request, self._limits)
+        bound = request.max_new_tokens or self._limits.max_new_tokens
 
         def ask(engine: Any, messages: Conversation) -> Work:
             from fusionvl.engine.explain import explain
@@ -85,12 +85,12 @@ class Chat:
             found = explain(engine, parts["image"], parts["text"], num_latents=request.latents, max_new_tokens=bound)
             yield found.to_dict()
 
-        async with contextlib.aclosing(self._ask(request, ask)) as events:
+        async with contextlib.aclosing(self._in_time(request, ask)) as events:
             return dict(await anext(events))
 
     def _answers(self, request: ChatRequest) -> AsyncGenerator[Any, None]:
         settings: dict[str, Any] = {
-            "max_new_tokens": _max_new_tokens(request, self._limits),
+            "max_new_tokens": request.max_new_tokens or self._limits.max_new_tokens,
             "temperature": request.temperature or 0.0,
             "top_p": request.top_p or 1.0,
             "seed": request.seed,
@@ -105,49 +105,43 @@ class Chat:
 
             return engine.events(messages, SamplingSettings(**settings))
 
-        return self._ask(request, ask)
+        return self._in_time(request, ask)
 
-    async def _ask(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Any, None]:
-        """What the model tells when it is asked about the request's conversation; leaving early stops the work."""
-        deadline = asyncio.get_running_loop().time() + self._limits.answer_seconds
-        image_at = self._checked(request)
-        async with self._in_time(deadline):
-            # Before the request takes a place in the line: slow sites must not fill it.
-            picture = await self._images.read(*image_at) if image_at else None
-        with self._line.place(request.choices) as job:
-            async with self._in_time(deadline):
-                self._line.begin(job, await self._prepared(request, picture, ask))
-                event = await job.next()
-            while event is not None:
+    async def _in_time(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Any, None]:
+        """What the model tells within the time of an answer, waiting included; closing it stops the work."""
+        seconds = self._limits.answer_seconds
+        deadline = asyncio.get_running_loop().time() + seconds
+        async with contextlib.aclosing(self._events(request, ask)) as events:
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    message = f"The answer took more than {seconds:g} seconds: ask for fewer tokens"
+                    raise ApiError("deadline_exceeded", message) from None
                 yield event
-                async with self._in_time(deadline):
-                    event = await job.next()
 
-    async def _prepared(self, request: ChatRequest, picture: Picture | None, ask: Ask) -> Work:
-        """Do in other threads what needs no turn of the model: pixels, and the engine's own preparations."""
-        engine = await self._line.model()
+    async def _events(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Any, None]:
+        """What the model tells when it is asked about the request's conversation."""
+        image_at = self._checked(request)
+        # Before the request takes a place in the line: slow sites must not fill it.
+        content = await self._images.read(*image_at) if image_at else None
 
-        def prepare() -> Work:
-            image = picture.pixels() if picture else None
-            return ask(engine, [_as_engine_takes_it(message, image) for message in request.messages])
+        async def prepare(engine: Any) -> Work:
+            """Do in other threads what needs no turn of the model: pixels, and the engine's own preparations."""
 
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._images.threads if picture else None, prepare)
-        except ApiError:
-            raise
-        except Exception as error:
-            raise refusal(error, has_begun=False) from error
+            def work() -> Work:
+                image = self._images.pixels(content, image_at[1]) if content and image_at else None
+                return ask(engine, [_as_engine_takes_it(message, image) for message in request.messages])
 
-    @contextlib.asynccontextmanager
-    async def _in_time(self, deadline: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                yield
-        except TimeoutError:
-            seconds = self._limits.answer_seconds
-            message = f"The answer took more than {seconds:g} seconds: ask for fewer tokens"
-            raise ApiError("deadline_exceeded", message) from None
+            threads = self._images.threads if image_at else None
+            return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+        async with contextlib.aclosing(self._line.events(request.choices, prepare)) as events:
+            async for event in events:
+                yield event
 
     def _checked(self, request: ChatRequest) -> tuple[str, str] | None:
         """Refuse what breaks a limit before anything is fetched; the URL of the image and where it stands, if any."""
@@ -188,27 +182,3 @@ def _as_engine_takes_it(message: Message, image: Any) -> dict[str, Any]:
         for part in message.content
     ]
     return {"role": "system" if message.role in _SYSTEM else message.role, "content": parts}
-
-
-def _max_new_tokens(request: ChatRequest, limits: Limits) -> int:
-    return request.max_completion_tokens or request.max_tokens or limits.max_new_tokens
-
-
-async def _chunks(
-    request: ChatRequest, first: Any, events: AsyncGenerator[Any, None]
-) -> AsyncGenerator[dict[str, Any], None]:
-    completion = ChatCompletion(request)
-    async with contextlib.aclosing(events):
-        for chunk in completion.first_chunks():
-            yield chunk
-        event = first
-        try:
-            while event is not None:
-                completion.add(event)
-                yield completion.chunk_of(event)
-                event = await anext(events, None)
-        except ApiError as error:
-            yield error.body()
-            return
-    for chunk in completion.last_chunks():
-        yield chunk

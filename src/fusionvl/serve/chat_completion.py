@@ -29,21 +29,21 @@ class ChatCompletion:
     """
 
     def __init__(self, request: ChatRequest) -> None:
-        self._model = request.model
-        self._with_logprobs = bool(request.logprobs)
-        self._usage_follows = bool(request.stream_options and request.stream_options.include_usage)
-        self._id = f"chatcmpl-{secrets.token_hex(12)}"
-        self._created = int(time.time())
+        self._request = request
+        self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
         self._choices = [_Choice() for _ in range(request.choices)]
 
-    def add(self, event: Piece | Finish) -> None:
-        """Take an event."""
+    def add(self, event: Piece | Finish) -> list[dict[str, Any]]:
+        """Take an event; the chunks that tell it. The first one of a choice says who speaks."""
         choice = self._choices[event.index]
+        begins = [] if choice.text else [self._chunk(event.index, {"role": "assistant", "content": ""})]
         if isinstance(event, Finish):
             choice.finish = event
-        else:
-            choice.text.append(event.text)
-            choice.logprobs += map(_logprob, event.logprobs)
+            return [*begins, self._chunk(event.index, {}, finish_reason=event.reason)]
+        logprobs = list(map(_logprob, event.logprobs))
+        choice.text.append(event.text)
+        choice.logprobs += logprobs
+        return [*begins, self._chunk(event.index, {"content": event.text}, self._told(logprobs))]
 
     def as_json(self) -> dict[str, Any]:
         """The whole answer."""
@@ -51,49 +51,36 @@ class ChatCompletion:
             {
                 "index": index,
                 "message": {"role": "assistant", "content": "".join(choice.text), "refusal": None},
-                "logprobs": {"content": choice.logprobs, "refusal": None} if self._with_logprobs else None,
+                "logprobs": self._told(choice.logprobs),
                 "finish_reason": choice.finish.reason if choice.finish else None,
             }
             for index, choice in enumerate(self._choices)
         ]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self._usage()}
+        return {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage()}
 
-    def first_chunks(self) -> list[dict[str, Any]]:
-        """What a stream begins with: who speaks, for each choice."""
-        return [self._chunk(index, {"role": "assistant", "content": ""}) for index in range(len(self._choices))]
+    def last_chunk(self) -> dict[str, Any]:
+        """What a stream ends with where the counts of tokens are asked for."""
+        return {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage()}
 
-    def chunk_of(self, event: Piece | Finish) -> dict[str, Any]:
-        """The chunk that tells an event."""
-        if isinstance(event, Finish):
-            return self._chunk(event.index, {}, finish_reason=event.reason)
-        return self._chunk(event.index, {"content": event.text}, list(map(_logprob, event.logprobs)))
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
+    ) -> dict[str, Any]:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        usage = {"usage": None} if self._request.wants_usage else {}
+        return {**self._head, "object": "chat.completion.chunk", "choices": [choice], **usage}
 
-    def last_chunks(self) -> list[dict[str, Any]]:
-        """What a stream ends with: the counts of tokens, if they were asked for."""
-        if not self._usage_follows:
-            return []
-        return [{**self._head("chat.completion.chunk"), "choices": [], "usage": self._usage()}]
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
+    def _told(self, logprobs: list[dict[str, Any]]) -> dict[str, Any] | None:
+        return {"content": logprobs, "refusal": None} if self._request.logprobs else None
 
     def _usage(self) -> dict[str, int]:
         finishes = [choice.finish for choice in self._choices if choice.finish is not None]
         prompt = max((finish.prompt_tokens for finish in finishes), default=0)
         answers = sum(finish.answer_tokens for finish in finishes)
         return {"prompt_tokens": prompt, "completion_tokens": answers, "total_tokens": prompt + answers}
-
-    def _chunk(
-        self,
-        index: int,
-        delta: dict[str, Any],
-        logprobs: list[dict[str, Any]] | None = None,
-        finish_reason: str | None = None,
-    ) -> dict[str, Any]:
-        told = {"content": logprobs, "refusal": None} if self._with_logprobs and logprobs is not None else None
-        choice = {"index": index, "delta": delta, "logprobs": told, "finish_reason": finish_reason}
-        usage = {"usage": None} if self._usage_follows else {}
-        return {**self._head("chat.completion.chunk"), "choices": [choice], **usage}
 
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import logging
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fusionvl.engine.options import positive
+from fusionvl.engine.options import add_loading_options, engine_from, positive
 from fusionvl.engine.sources import check_source, shipped_model
 from fusionvl.serve.settings import Limits, ServerSettings, read_api_key
 
@@ -45,21 +45,15 @@ def add_serve_command(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--drain-seconds", metavar="S", type=number_from_zero, default=30.0, help="for running answers at the end"
     )
-    serve.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
-    serve.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    serve.add_argument("--quantize", choices=["int8", "int4"], help="hold the weights in fewer bits: less memory")
+    add_loading_options(serve)
     serve.add_argument(
         "--page-for", metavar="URL", help="no model: the page, in front of another OpenAI-compatible server"
     )
-    serve.set_defaults(run=functools.partial(_serve, {name: serve.get_default(name) for name in _FOR_A_MODEL}))
+    serve.set_defaults(run=functools.partial(_serve, serve))
 
 
 def port_number(text: str) -> int:
-    """Parse a port, as an argparse type.
-
-    Raises:
-        argparse.ArgumentTypeError: When there is no such port.
-    """
+    """A port; an argparse type."""
     number = int(text)
     if not 0 <= number < 2**16:
         raise argparse.ArgumentTypeError(f"must be a port, from 0 to 65535, not {number}")
@@ -67,11 +61,7 @@ def port_number(text: str) -> int:
 
 
 def positive_number(text: str) -> float:
-    """Parse a number above 0, as an argparse type.
-
-    Raises:
-        argparse.ArgumentTypeError: When it is not, or not finite.
-    """
+    """A finite number above 0; an argparse type."""
     number = number_from_zero(text)
     if number == 0:
         raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
@@ -79,11 +69,7 @@ def positive_number(text: str) -> float:
 
 
 def number_from_zero(text: str) -> float:
-    """Parse a number of at least 0, as an argparse type.
-
-    Raises:
-        argparse.ArgumentTypeError: When it is less, or not finite: Python reads `nan` and `inf`, too.
-    """
+    """A finite number of at least 0; an argparse type. Python reads `nan` and `inf`, too."""
     number = float(text)
     if not math.isfinite(number) or number < 0:
         raise argparse.ArgumentTypeError(f"must be a finite number and not below 0, not {text}")
@@ -138,7 +124,7 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost"
 
 
-def _serve(model_defaults: dict[str, Any], options: argparse.Namespace) -> None:
+def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     from fusionvl.data.extras import import_extra
 
     for module in ("starlette", "uvicorn", "httpx", "pydantic"):
@@ -147,7 +133,7 @@ def _serve(model_defaults: dict[str, Any], options: argparse.Namespace) -> None:
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("fusionvl.serve").setLevel(logging.INFO)
-    name, app = _page(options, model_defaults) if options.page_for is not None else _model(options)
+    name, app = _page(parser, options) if options.page_for is not None else _model(options)
     run_server(
         app, options.host, options.port, options.drain_seconds, lambda at: print(f"Serving {name} at {at}", flush=True)
     )
@@ -156,27 +142,16 @@ def _serve(model_defaults: dict[str, Any], options: argparse.Namespace) -> None:
 def _model(options: argparse.Namespace) -> tuple[str, "Starlette"]:
     from fusionvl.serve.app import create_app
 
-    name, source = parse_model(options.model)
-    load = functools.partial(_load, source, options.dtype, options.device, options.quantize)
-    return name, create_app(name, load, settings_from(options))
+    name, options.model = parse_model(options.model)
+    return name, create_app(name, functools.partial(engine_from, options), settings_from(options))
 
 
-def _page(options: argparse.Namespace, model_defaults: dict[str, Any]) -> tuple[str, "Starlette"]:
+def _page(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, "Starlette"]:
     from fusionvl.serve.address import server_root
     from fusionvl.serve.page_for import create_page_for
 
-    given = [key for key, default in model_defaults.items() if getattr(options, key) != default]
-    if given:
-        names = ", ".join("MODEL" if key == "model" else f"--{key.replace('_', '-')}" for key in given)
+    if given := [name for name in _FOR_A_MODEL if getattr(options, name) != parser.get_default(name)]:
+        names = ", ".join("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"--page-for has no model and no key of its own: leave out {names}")
     url = server_root(options.page_for)
     return f"the page for {url}", create_page_for(url, settings_from(options))
-
-
-def _load(source: str, dtype: str, device: str, quantize: Any) -> Any:
-    """Load the model, in the server's model thread."""
-    from fusionvl.engine import FusionEngine
-    from fusionvl.engine.options import quiet_transformers
-
-    quiet_transformers()
-    return FusionEngine.from_pretrained(source, dtype=dtype, device=device, quantize=quantize)

@@ -6,10 +6,8 @@ Knows status codes and sentences; knows no models and no limits.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -51,12 +49,6 @@ STATUS_OF_CODE = {
 """Codes never change their meaning; docs/small_server.md says what each asks the client to do."""
 
 _TYPE_OF_STATUS = {401: "authentication_error", 429: "rate_limit_error"}
-_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
-_CODE_OF_VALIDATION = {
-    "missing": "missing_parameter",
-    "union_tag_invalid": "unsupported_content",
-    "union_tag_not_found": "unsupported_content",
-}
 
 
 class ApiError(HTTPException):
@@ -91,64 +83,24 @@ class ApiError(HTTPException):
         return Response(content, self.status_code, self.headers, media_type="application/json")
 
 
+def shutting_down() -> ApiError:
+    """What everybody is told at the end."""
+    return ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
+
+
 async def refuse(request: Request, error: Exception) -> Response:
     """Answer an exception in the one shape: ours, the framework's 404 and 405, and mistakes of ours."""
-    if isinstance(error, ApiError):
-        return error.response()
-    if isinstance(error, HTTPException):
-        return _of_framework(request, error).response()
-    # The framework logs it.
-    return ApiError("internal_error", "The server made a mistake; its log says more. Try again.").response()
-
-
-def of_validation(error: ValidationError, body: Any) -> ApiError:
-    """The first of pydantic's complaints as an error with a code, a place and a sentence.
-
-    Args:
-        error: A parameter's name that the place does not tell is its context's `name`.
-        body: What was validated.
-    """
-    first = error.errors(include_url=False, include_input=False)[0]
-    code = _CODE_OF_VALIDATION.get(first["type"], first["type"])
-    if code not in STATUS_OF_CODE:
-        code = "invalid_parameter"
-    name = first.get("ctx", {}).get("name")
-    param = _place([*first["loc"], *([] if name is None else [name])], body)
-    sentences = {
-        "missing_parameter": f"{param} is missing",
-        "unknown_parameter": f"{param} is not a parameter of this endpoint: leave it out, or check its spelling",
-    }
-    return ApiError(code, sentences.get(code, f"{param or 'The body'}: {first['msg']}"), param)
-
-
-def _of_framework(request: Request, error: HTTPException) -> ApiError:
-    code = _CODE_OF_STATUS.get(error.status_code, "invalid_request")
     path = request.url.path[:200]
-    message = {
-        "not_found": f"There is no {path} here: see /openapi.json for what there is",
-        "method_not_allowed": f"{path} does not take {request.method}: see /openapi.json",
-    }.get(code, str(error.detail))
-    found = ApiError(code, message)
-    found.headers = {**(error.headers or {}), **(found.headers or {})}
-    return found
-
-
-def _place(steps: Sequence[str | int], body: Any) -> str | None:
-    """Pydantic's location without the names of union members, which are not in the request."""
-    found: list[str] = []
-    value = body
-    for position, step in enumerate(steps):
-        if (
-            position
-            and isinstance(steps[position - 1], int)
-            and isinstance(value, Mapping)
-            and step == value.get("type")
-        ):
-            continue  # the member's name, which follows its place in a list
-        inside = isinstance(value, Mapping) and step in value
-        if inside or (isinstance(value, list) and isinstance(step, int) and step < len(value)):
-            value = value[step]
-            found.append(str(step))
-        elif position == len(steps) - 1 and isinstance(value, Mapping):
-            found.append(str(step))
-    return ".".join(found)[:200] or None
+    match error:
+        case ApiError():
+            found = error
+        case HTTPException(status_code=404):
+            found = ApiError("not_found", f"There is no {path} here: see /openapi.json for what there is")
+        case HTTPException(status_code=405):
+            found = ApiError("method_not_allowed", f"{path} does not take {request.method}: see /openapi.json")
+            found.headers = error.headers  # which methods it takes
+        case HTTPException():
+            found = ApiError("invalid_request", str(error.detail))
+        case _:  # the framework logs it
+            found = ApiError("internal_error", "The server made a mistake; its log says more. Try again.")
+    return found.response()

@@ -17,7 +17,9 @@ from typing import Any
 
 import httpcore
 import httpx
+from PIL import Image
 
+from fusionvl.processing.image_loading import FORMATS
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.settings import Limits
 
@@ -26,20 +28,9 @@ _LOG = logging.getLogger("fusionvl.serve")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], Awaitable[list[str]]]
 
-# As sites write the formats of `fusionvl.processing.image_loading.FORMATS`; what the bytes are is looked at later.
-IMAGE_TYPES = (
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "image/gif",
-    "image/avif",
-    "image/bmp",
-    "image/jp2",
-    "image/tiff",
-    "image/x-portable-anymap",
-    "image/x-portable-graymap",
-    "image/x-portable-pixmap",
-)
+Image.init()  # PIL's formats tell their types once they are all registered
+# Of what may be decoded, and as sites write two kinds of PPM; what the bytes are is looked at later.
+IMAGE_TYPES = (*(Image.MIME[kind] for kind in FORMATS), "image/x-portable-graymap", "image/x-portable-pixmap")
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Addresses that clouds answer their own machines at; never, not even where private networks are allowed. Link-local
 # ones (169.254.169.254 among them) are refused as such.
@@ -121,14 +112,6 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue  # a machine without IPv6 cannot reach a name's first address: the next is tried
         return await self._network.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise httpcore.ConnectError("only the internet")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
 
 
 class ImageFetcher:

@@ -12,10 +12,11 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fusionvl.serve.errors import ApiError
+from fusionvl.serve.errors import ApiError, shutting_down
 from fusionvl.serve.settings import Limits, ServerSettings
 
 _GUARDED = "/v1/"
+_HEALTH = "/health"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@]+)(:\d{1,5})?")
 _OWN_SITES = ("same-origin", "none")  # the server's own page, and a person who typed the address
 _MARKS = b'",:[{'  # each value of a JSON text needs at least one
@@ -27,14 +28,18 @@ class Gate:
     Args:
         app: What is behind it.
         settings: Key, hosts, limits.
+
+    Attributes:
+        limits: Of bodies.
+        held_bytes: Of all bodies of requests under way.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app = app
         self._key = settings.api_key
         self._hosts = {host.lower() for host in settings.allowed_hosts}
-        self._limits = settings.limits
-        self._held = _Held()
+        self.limits = settings.limits
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or refuse it."""
@@ -46,11 +51,11 @@ class Gate:
         except ApiError as error:
             await error.response()(scope, receive, send)
             return
-        body = _BoundedBody(receive, self._limits, self._held)
+        body = _BoundedBody(receive, self)
         try:
             await self._app(scope, body, send)
         finally:
-            self._held.bytes -= body.seen
+            self.held_bytes -= body.seen
 
     def _enter(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -58,30 +63,27 @@ class Gate:
         parsed = _HOST.fullmatch(host)
         if self._hosts and (parsed is None or parsed[1] not in self._hosts):
             raise ApiError("host_not_allowed", f"This server is not called {host[:100]!r}: see --allowed-host")
-        if not str(scope["path"]).startswith(_GUARDED):
+        path = str(scope["path"])
+        if path.startswith(_GUARDED):
+            self._check_asker(headers, host)
+        elif path != _HEALTH:
             return
-        # Browsers say whose page asks, one way or the other; programs say nothing.
+        if scope["app"].state.draining.is_set():
+            raise shutting_down()
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self.limits.body_bytes:
+            raise _too_large(self.limits)
+
+    def _check_asker(self, headers: Headers, host: str) -> None:
+        """Whether it may ask. Browsers say whose page asks, one way or the other; programs say nothing."""
         origin = headers.get("origin")
         is_own = origin is None or origin.lower().partition("://")[2] == host
         if not is_own or headers.get("sec-fetch-site", "none") not in _OWN_SITES:
             raise ApiError("origin_not_allowed", "Another site's page asks; this server's own page and programs may")
-        self._check_key(headers.get("authorization", ""))
-        if scope["app"].state.draining.is_set():
-            raise ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._limits.body_bytes:
-            raise _too_large(self._limits)
-
-    def _check_key(self, authorization: str) -> None:
-        """The time it takes tells nothing about the key.
-
-        Raises:
-            ApiError: When a key is needed and this is none.
-        """
         if self._key is None:
             return
-        scheme, _, key = authorization.partition(" ")
-        is_right = hmac.compare_digest(_digest(key.strip()), _digest(self._key))
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        is_right = hmac.compare_digest(_digest(key.strip()), _digest(self._key))  # its time tells nothing of the key
         if scheme.lower() != "bearer" or not is_right:
             raise ApiError("invalid_api_key", "Send the server's key: Authorization: Bearer KEY")
 
@@ -94,12 +96,6 @@ def _too_large(limits: Limits) -> ApiError:
     return ApiError("body_too_large", f"The body has more than {limits.body_bytes} bytes: send a smaller image")
 
 
-class _Held:
-    """Bytes of all bodies of requests under way."""
-
-    bytes = 0
-
-
 class _BoundedBody:
     """Receives a body that is neither larger, slower nor more work than allowed; what comes after it passes.
 
@@ -107,38 +103,36 @@ class _BoundedBody:
         seen: Its bytes so far.
     """
 
-    def __init__(self, receive: Receive, limits: Limits, held: _Held) -> None:
+    def __init__(self, receive: Receive, gate: Gate) -> None:
         self.seen = 0
         self._receive = receive
-        self._limits = limits
-        self._held = held
+        self._gate = gate
         self._marks = 0
-        self._deadline: float | None = None
-        self._complete = False
+        self._deadline = asyncio.get_running_loop().time() + gate.limits.body_seconds
+        self._is_complete = False
 
     async def __call__(self) -> Message:
-        if self._complete:
+        if self._is_complete:
             return await self._receive()
-        if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + self._limits.body_seconds
         try:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            seconds = self._limits.body_seconds
+            seconds = self._gate.limits.body_seconds
             raise ApiError("body_too_slow", f"The body did not come within {seconds:g} seconds") from None
-        self._complete = not message.get("more_body", False)
+        self._is_complete = not message.get("more_body", False)
         self._count(message.get("body", b""))
         return message
 
     def _count(self, content: bytes) -> None:
+        limits = self._gate.limits
         self.seen += len(content)
-        self._held.bytes += len(content)
+        self._gate.held_bytes += len(content)
         self._marks += len(content) - len(content.translate(None, _MARKS))
-        if self.seen > self._limits.body_bytes:
-            raise _too_large(self._limits)
-        if self._marks > self._limits.body_marks:
-            bound = self._limits.body_marks
-            raise ApiError("body_too_large", f"The body has more than {bound} quotes, commas and the like: say less")
-        if self._held.bytes > self._limits.bodies_bytes:
+        if self.seen > limits.body_bytes:
+            raise _too_large(limits)
+        if self._marks > limits.body_marks:
+            message = f"The body has more than {limits.body_marks} quotes, commas and the like: say less"
+            raise ApiError("body_too_large", message)
+        if self._gate.held_bytes > limits.bodies_bytes:
             raise ApiError("too_many_requests", "The server holds as many requests as it can: try again", None, 2)

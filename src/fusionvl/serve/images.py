@@ -10,7 +10,6 @@ import binascii
 import io
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from PIL import Image
 
@@ -21,32 +20,6 @@ from fusionvl.serve.settings import Limits
 
 _LOG = logging.getLogger("fusionvl.serve")
 _AT_A_TIME = 2
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An encoded image whose head was looked at.
-
-    Attributes:
-        content: Its bytes.
-        param: Where the request names it.
-    """
-
-    content: bytes
-    param: str
-
-    def pixels(self) -> Image.Image:
-        """The decoded image. Takes its time: to be called in one of `ImageReader.threads`.
-
-        Raises:
-            ApiError: When it is damaged.
-        """
-        try:
-            return load_image(self.content)
-        except ValueError as error:
-            _LOG.info("An image was refused: %s", error)
-            sentence = "The image is damaged, or its pixels are of an unusual kind: save it anew and send that"
-            raise ApiError("image_unusable", sentence, self.param) from error
 
 
 class ImageReader:
@@ -65,7 +38,7 @@ class ImageReader:
         self._fetcher = fetcher
         self.threads = ThreadPoolExecutor(_AT_A_TIME, "pictures")
 
-    async def read(self, url: str, param: str) -> Picture:
+    async def read(self, url: str, param: str) -> bytes:
         """The encoded image at a data URI or URL.
 
         Args:
@@ -82,7 +55,20 @@ class ImageReader:
         except ApiError as error:
             error.param = param
             raise
-        return Picture(content, param)
+        return content
+
+    def pixels(self, content: bytes, param: str) -> Image.Image:
+        """Decode an image that `read` found. Takes its time: to be called in one of `threads`.
+
+        Raises:
+            ApiError: When it is damaged.
+        """
+        try:
+            return load_image(content)
+        except ValueError as error:
+            _LOG.info("An image was refused: %s", error)
+            sentence = "The image is damaged, or its pixels are of an unusual kind: save it anew and send that"
+            raise ApiError("image_unusable", sentence, param) from error
 
     def _check(self, content: bytes) -> None:
         """Look at an image's head.

@@ -8,14 +8,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from fusionvl.serve.app import guarded
+from fusionvl.serve.app import guarded, health
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.settings import ServerSettings
-from fusionvl.serve.streaming import Streamed, as_event, while_connected
+from fusionvl.serve.streaming import UNBUFFERED, as_event, while_connected
 
 _SENT_ON = ("authorization", "content-type", "accept")
 _SENT_BACK = ("content-type", "retry-after", "www-authenticate", "cache-control")
@@ -37,10 +38,7 @@ def create_page_for(url: str, settings: ServerSettings) -> Starlette:
         async with httpx.AsyncClient(base_url=url, timeout=times, limits=everywhere) as app.state.upstream:
             yield
 
-    app = guarded(_ROUTES, settings, lifespan)
-    app.state.close = lambda: None
-    app.state.load_error = lambda: None
-    return app
+    return guarded(_ROUTES, settings, lifespan)
 
 
 async def _pass_on(request: Request) -> Response:
@@ -58,8 +56,8 @@ async def _passed_on(request: Request, content: bytes) -> Response:
         answer = await upstream.send(asked, stream=True)
     except httpx.HTTPError as error:
         raise _unavailable() from error
-    told = {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
-    return Streamed(_pieces(answer), answer.aclose, answer.status_code, told)
+    told = UNBUFFERED | {name: answer.headers[name] for name in _SENT_BACK if name in answer.headers}
+    return StreamingResponse(_pieces(answer), answer.status_code, told, background=BackgroundTask(answer.aclose))
 
 
 async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -74,14 +72,8 @@ def _unavailable() -> ApiError:
     return ApiError("model_unavailable", "The server behind this page does not answer: try again later", None, 5)
 
 
-async def _health(request: Request) -> Response:
-    if request.app.state.draining.is_set():
-        raise ApiError("shutting_down", "The server is shutting down", None, 5)
-    return JSONResponse({"status": "ok"})
-
-
 _ROUTES = (
     Route("/v1/chat/completions", _pass_on, methods=["POST"]),
     Route("/v1/models", _pass_on),
-    Route("/health", _health),
+    Route("/health", health),
 )

@@ -36,9 +36,9 @@ _HEADERS = {
 }
 
 
-def page_routes(folder: Path = _WEB) -> list[Route]:
-    """A route for every file of a folder; `index.html` is `/`."""
-    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+def page_routes() -> list[Route]:
+    """A route for every file; `index.html` is `/`."""
+    names = {path: path.relative_to(_WEB).as_posix() for path in sorted(_WEB.rglob("*")) if path.is_file()}
     return [_route("/" if name == "index.html" else f"/{name}", path) for path, name in names.items()]
 
 

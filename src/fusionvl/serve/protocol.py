@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError, from_json
 
-from fusionvl.serve.errors import ApiError, of_validation
+from fusionvl.serve.errors import STATUS_OF_CODE, ApiError
 
 MAX_CHOICES = 8
 _INT64 = 2**63
@@ -30,6 +30,11 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
+}
+_CODE_OF_VALIDATION = {
+    "missing": "missing_parameter",
+    "union_tag_invalid": "unsupported_content",
+    "union_tag_not_found": "unsupported_content",
 }
 
 
@@ -175,6 +180,16 @@ class ChatRequest(_Strict):
         """How many answers are asked for."""
         return self.n or 1
 
+    @property
+    def max_new_tokens(self) -> int | None:
+        """The bound on each answer, whichever way it was written."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream is to end with the counts of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
 
 def parse(body: bytes) -> ChatRequest:
     """Read a request.
@@ -189,4 +204,26 @@ def parse(body: bytes) -> ChatRequest:
     try:
         return ChatRequest.model_validate(given)
     except ValidationError as error:
-        raise of_validation(error, given) from error
+        raise refusal(error) from error
+
+
+def refusal(error: ValidationError) -> ApiError:
+    """The first of pydantic's complaints as an error with a code, a place and a sentence.
+
+    Args:
+        error: A parameter's name that the place does not tell is its context's `name`.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    code = _CODE_OF_VALIDATION.get(first["type"], first["type"])
+    if code not in STATUS_OF_CODE:
+        code = "invalid_parameter"
+    place = list(first["loc"])
+    if place[2:3] == ["content"]:
+        del place[4:5]  # messages.0.content.0.TYPE: which part of the union it is, which the request does not say so
+    place += [name] if (name := first.get("ctx", {}).get("name")) is not None else []
+    param = ".".join(map(str, place))[:200] or None
+    sentences = {
+        "missing_parameter": f"{param} is missing",
+        "unknown_parameter": f"{param} is not a parameter of this endpoint: leave it out, or check its spelling",
+    }
+    return ApiError(code, sentences.get(code, f"{param or 'The body'}: {first['msg']}"), param)

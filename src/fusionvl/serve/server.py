@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from fusionvl.serve.connection import Connection, ConnectionLimits
+from fusionvl.serve.waiting_line import WaitingLine
 
 _POLL_SECONDS = 0.05
 _LAST_SECONDS = 1.0  # for what the last requests are still told, once nobody waits for answers any more
@@ -47,6 +48,7 @@ class DrainingServer(uvicorn.Server):
         )
         super().__init__(config)
         self._app = app
+        self._line: WaitingLine | None = app.state.line
         self._drain_seconds = drain_seconds
         self._asked = 0
         self._draining: asyncio.Task[None] | None = None
@@ -60,7 +62,7 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Look for signals and for a model that cannot be loaded, ten times a second."""
-        if self._app.state.load_error() is not None:
+        if self._line is not None and self._line.load_error is not None:
             return True
         if self._asked and self._draining is None:
             self._draining = asyncio.create_task(self._drain())
@@ -69,7 +71,8 @@ class DrainingServer(uvicorn.Server):
     async def _drain(self) -> None:
         self._app.state.draining.set()
         await self._until_idle(self._drain_seconds, 1)
-        self._app.state.close()  # whoever still waits is told so
+        if self._line is not None:
+            self._line.close()  # whoever still waits is told so
         await self._until_idle(_LAST_SECONDS, 2)
         for connection in list(self.server_state.connections):
             connection.transport.abort()  # who is left sends or reads too slowly; uvicorn would answer with a 500
@@ -105,8 +108,8 @@ def run_server(
         DrainingServer(app, drain_seconds, ConnectionLimits.of_process()).run(sockets=[listener])
     finally:
         listener.close()
-    if (error := app.state.load_error()) is not None:
-        raise ValueError(error)
+    if app.state.line is not None and app.state.line.load_error is not None:
+        raise ValueError(app.state.line.load_error)
     # A thread may be inside the model, a decoder or a name look-up, where nothing can end it; Python would wait.
     logging.shutdown()
     sys.stdout.flush()

@@ -1,41 +1,35 @@
-"""Responses whose work stops when their client leaves: a watched wait, and a body that comes piece by piece.
+"""Work that stops when its client leaves: a watched wait, and answers as server-sent events.
 
 Knows ASGI's disconnects; knows no answers.
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, TypeVar
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import StreamingResponse
+
+from fusionvl.serve.errors import ApiError
 
 T = TypeVar("T")
+UNBUFFERED = {"X-Accel-Buffering": "no"}
 
 
-class ClientLeft(Exception):  # noqa: N818 - nobody's error
-    """Nobody waits for the response any more."""
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
     """Do the work unless the client leaves first; then cancel it.
 
     Raises:
-        ClientLeft: When it left.
+        ClientDisconnect: When it left.
     """
-    return await _race(request.receive, work)
-
-
-async def _race(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnect(receive))
+    watching = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise ClientLeft
+            raise ClientDisconnect
         return working.result()
     finally:
         for task in (working, watching):
@@ -43,60 +37,40 @@ async def _race(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-class Streamed(Response):
-    """A body that comes piece by piece from a generator, which is closed when the client leaves.
+async def event_stream(request: Request, values: AsyncGenerator[dict[str, Any], None]) -> StreamingResponse:
+    """JSON values as server-sent events; after the last comes `[DONE]`, as OpenAI ends streams.
+
+    Returns when the first value is there, so that refusals still have their status; a later one is the last event.
 
     Args:
-        pieces: Of the body.
-        close: Ends whatever makes the pieces, were none of them asked for.
-        status: Of the response.
-        headers: Of the response.
+        request: Whose client waits.
+        values: At least one; they are closed when the client leaves.
+
+    Raises:
+        ApiError: Of the first value.
+        ClientDisconnect: When the client left before it.
     """
-
-    def __init__(
-        self,
-        pieces: AsyncGenerator[bytes, None],
-        close: Callable[[], Awaitable[None]],
-        status: int = 200,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(status_code=status, headers={"X-Accel-Buffering": "no", **(headers or {})})
-        del self.headers["content-length"]
-        self._pieces = pieces
-        self._close = close
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the pieces."""
-        try:
-            with contextlib.suppress(ClientLeft, OSError):  # both are how servers say that the client is gone
-                await _race(receive, self._send(send))
-        finally:
-            await self._close()
-
-    async def _send(self, send: Send) -> None:
-        async with contextlib.aclosing(self._pieces) as pieces:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for piece in pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def event_stream(events: AsyncGenerator[dict[str, Any], None]) -> Streamed:
-    """JSON values as server-sent events; after the last comes `[DONE]`, as OpenAI ends streams."""
+    first = await while_connected(request, anext(values))
 
     async def pieces() -> AsyncGenerator[bytes, None]:
-        async for event in events:
-            yield as_event(event)
+        yield as_event(first)
+        try:
+            async for value in values:
+                yield as_event(value)
+        except ApiError as error:
+            yield as_event(error.body())
         yield b"data: [DONE]\n\n"
 
-    return Streamed(
-        pieces(), events.aclose, headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
-    )
+    async def close() -> None:
+        await values.aclose()  # `pieces` cannot, when the client left before it began
+
+    headers = {**UNBUFFERED, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+    return StreamingResponse(pieces(), headers=headers, background=BackgroundTask(close))
 
 
 def as_event(value: dict[str, Any]) -> bytes:

@@ -7,12 +7,12 @@ request waits; when it does no more, the work is closed at its next event.
 import asyncio
 import contextlib
 import logging
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-from fusionvl.serve.errors import ApiError
+from fusionvl.serve.errors import ApiError, shutting_down
 
 _LOG = logging.getLogger("fusionvl.serve")
 _RETRY_SECONDS = 2
@@ -21,39 +21,23 @@ Work = Generator[Any, None, None]
 """What the model does for a request, event by event; closing it stops the model."""
 
 
-class Job:
+@dataclass(eq=False)
+class _Job:
     """A request's place in the line.
 
-    Args:
-        answers: How many it asks for.
-
     Attributes:
+        answers: How many it asks for.
+        work: What the model does for it; from its preparation until it begins.
         waits: Whether the model has not begun it.
         is_left: Whether nobody waits for it any more.
-        work: What the model does for it; until it begins.
+        told: Its events, None at the end, or the error that ends it; for the event loop's thread.
     """
 
-    def __init__(self, answers: int) -> None:
-        self.answers = answers
-        self.waits = True
-        self.is_left = False
-        self.work: Work | None = None
-        self._told: asyncio.Queue[Any] = asyncio.Queue()
-
-    def tell(self, event: Any) -> None:
-        """Pass on an event, None at the end, or the error that ends it; in the event loop's thread."""
-        self._told.put_nowait(event)
-
-    async def next(self) -> Any:
-        """The next event; None when there are no more.
-
-        Raises:
-            ApiError: When the request cannot be answered.
-        """
-        event = await self._told.get()
-        if isinstance(event, ApiError):
-            raise event
-        return event
+    answers: int
+    work: Work | None = None
+    waits: bool = True
+    is_left: bool = False
+    told: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
 
 
 class WaitingLine:
@@ -73,21 +57,20 @@ class WaitingLine:
         self._model: Any = None
         self._is_loaded = asyncio.Event()
         self._max_waiting = max_waiting
-        self._open: set[Job] = set()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._open: set[_Job] = set()
+        self._thread = ThreadPoolExecutor(1, "model")
 
     def start(self) -> None:
         """Begin to load, in the model's own thread."""
         self._loop = asyncio.get_running_loop()
-        threading.Thread(target=self._run, name="model", daemon=True).start()
+        self._thread.submit(self._load_model)
 
     def close(self) -> None:
         """End after the running token; whoever waits is told so."""
         for job in self._open:
             job.is_left = True
-            job.tell(_ended())
+            job.told.put_nowait(shutting_down())
         self._is_loaded.set()
-        self._jobs.put(None)
 
     @property
     def is_ready(self) -> bool:
@@ -99,43 +82,43 @@ class WaitingLine:
         """Answers that wait."""
         return sum(job.answers for job in self._open if job.waits)
 
-    async def model(self) -> Any:
-        """The model, once it is loaded.
+    async def events(self, answers: int, prepare: Callable[[Any], Awaitable[Work]]) -> AsyncGenerator[Any, None]:
+        """Stand in line, then tell what the model's work yields; leaving gives up the place, and stops the work.
+
+        Args:
+            answers: How many the request asks for.
+            prepare: Makes the work out of the model; needs no turn of it.
 
         Raises:
-            ApiError: When it is not, and will not be.
-        """
-        await self._is_loaded.wait()
-        if self._model is None:
-            raise _ended()
-        return self._model
-
-    @contextlib.contextmanager
-    def place(self, answers: int) -> Iterator[Job]:
-        """A place in the line; leaving the block gives it up, and stops the work.
-
-        Raises:
-            ApiError: When too many wait already.
+            ApiError: When too many wait already, the model cannot do the work, or the server ends.
         """
         waiting = self.waiting
         if waiting and waiting + answers > self._max_waiting:
             message = f"{waiting} answers wait already, and at most {self._max_waiting} may: try again"
             raise ApiError("queue_full", message, None, _RETRY_SECONDS)
-        job = Job(answers)
+        job = _Job(answers)
         self._open.add(job)
         try:
-            yield job
+            await self._is_loaded.wait()
+            if self._model is None:
+                raise shutting_down()
+            try:
+                job.work = await prepare(self._model)
+            except ApiError:
+                raise
+            except Exception as error:
+                raise _refusal(error, has_begun=False) from error
+            self._thread.submit(self._do, job)
+            while (event := await job.told.get()) is not None:
+                if isinstance(event, ApiError):
+                    raise event
+                yield event
         finally:
             job.is_left = True
-            job.work = None  # the job itself stays in the queue until its turn
+            job.work = None  # the job itself stays in the thread's queue until its turn
             self._open.discard(job)
 
-    def begin(self, job: Job, work: Work) -> None:
-        """Let the model do the job's work when its turn comes."""
-        job.work = work
-        self._jobs.put(job)
-
-    def _run(self) -> None:
+    def _load_model(self) -> None:
         try:
             self._model = self._load()
             _LOG.info("The model is loaded")
@@ -145,10 +128,8 @@ class WaitingLine:
             _LOG.exception("The model cannot be loaded")
             self.load_error = f"the model cannot be loaded: {type(error).__name__}"
         self._in_loop(self._is_loaded.set)
-        while (job := self._jobs.get()) is not None:
-            self._do(job)
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: _Job) -> None:
         work, job.work = job.work, None
         if work is None:  # its request has left the line
             return
@@ -159,17 +140,17 @@ class WaitingLine:
                     has_begun = True
                     if job.is_left:
                         break
-                    self._in_loop(job.tell, event)
-            self._in_loop(job.tell, None)
+                    self._in_loop(job.told.put_nowait, event)
+            self._in_loop(job.told.put_nowait, None)
         except Exception as error:  # noqa: BLE001 - one request's trouble must reach its client, and no other
-            self._in_loop(job.tell, refusal(error, has_begun))
+            self._in_loop(job.told.put_nowait, _refusal(error, has_begun))
 
     def _in_loop(self, call: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it everybody who waited
             self._loop.call_soon_threadsafe(call, *arguments)
 
 
-def refusal(error: Exception, has_begun: bool) -> ApiError:
+def _refusal(error: Exception, has_begun: bool) -> ApiError:
     """What a client is told of an exception: the sentence of a refusal; of any other only that there was one.
 
     Args:
@@ -184,7 +165,3 @@ def refusal(error: Exception, has_begun: bool) -> ApiError:
         return ApiError("invalid_request", str(error))
     _LOG.error("The model failed on a request", exc_info=error)
     return ApiError("generation_failed", "The model failed on this request; the server's log says why. Try again.")
-
-
-def _ended() -> ApiError:
-    return ApiError("shutting_down", "The server is shutting down: try again elsewhere or later", None, 5)
