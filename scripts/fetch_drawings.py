@@ -14,16 +14,20 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
-from fusionvl.run_folder import written_whole
+from fusionvl.run_folder import check_place, written_whole
 from fusionvl.synth.scenes.drawings import INDEX
 from fusionvl.synth.scenes.drawn_things import characters
 
 ARTISTS = ("noto", "twemoji", "fluent-emoji-flat", "emojione", "openmoji")
 LICENCES = ("Apache-2.0", "MIT", "CC-BY-4.0", "CC-BY-SA-4.0")
 """All allow use, change and redistribution, with the author named; the last one under itself alone."""
+_FILES = ("icons.json", "chars.json", "info.json", "package.json")
+_CREDITS = "credits"
+_AGAIN = "Get it again with npm pack"
 _BOX = {"left": 0, "top": 0, "width": 16, "height": 16}  # and what a package without them means
 _NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 _NAMED_AS = "noto"  # whose names for characters the one set without such a list shares
@@ -50,6 +54,7 @@ def write_drawings(output: Path, packages: Path | None) -> None:
     """
     if output.exists():
         raise ValueError(f"{output} is there already: remove it to fetch the drawings again")
+    check_place(output)
     with tempfile.TemporaryDirectory() as scratch:
         sets = {artist: _open(artist, _package(artist, packages, Path(scratch))) for artist in ARTISTS}
     names = sets[_NAMED_AS]["chars.json"]
@@ -57,53 +62,72 @@ def write_drawings(output: Path, packages: Path | None) -> None:
     with written_whole(output) as unfinished:
         for artist, files in sets.items():
             things = _write_set(unfinished / artist, files, files["chars.json"] or names)
-            info, package = files["info.json"], files["package.json"]
-            index[artist] = {
-                "package": package["name"],
-                "version": package["version"],
-                "licence": info["license"]["spdx"],
-                "author": info["author"]["name"],
-                "url": info["author"]["url"],
-                "things": things,
-            }
+            index[artist] = {**files[_CREDITS], "things": things}
             drawings = sum(map(len, things.values()))
             print(f"{artist:18} {drawings:4} drawings of {len(things)} of {len(characters())} things, "
-                  f"{info['license']['spdx']}")  # fmt: skip
+                  f"{files[_CREDITS]['licence']}")  # fmt: skip
         (unfinished / INDEX).write_text(json.dumps(index, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def _package(artist: str, packages: Path | None, scratch: Path) -> Path:
-    """The file of an artist's package."""
-    if packages is not None:
-        found = sorted(packages.glob(f"iconify-json-{artist}-[0-9]*.tgz"))
-        if not found:
-            raise ValueError(f"{packages} holds no iconify-json-{artist}-*.tgz: npm pack @iconify-json/{artist}")
-        return found[-1]
+    """The file of an artist's package: one that is there, or fetched into a folder of the run."""
+    if packages is None:
+        _npm_pack(f"@iconify-json/{artist}", scratch)
+    folder = packages or scratch
+    found = sorted(folder.glob(f"iconify-json-{artist}-[0-9]*.tgz"))
+    if not found:
+        raise ValueError(f"{folder} holds no iconify-json-{artist}-*.tgz: npm pack @iconify-json/{artist} writes it")
+    return found[-1]
+
+
+def _npm_pack(package: str, folder: Path) -> None:
     if shutil.which("npm") is None:
         raise ValueError("npm is not installed: install it, or give the packages with --packages FOLDER")
-    command = ["npm", "pack", f"@iconify-json/{artist}", "--silent", "--pack-destination", str(scratch)]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(
+        ["npm", "pack", package, "--silent", "--pack-destination", str(folder)], capture_output=True, text=True
+    )
     if run.returncode:
-        raise ValueError(f"npm could not fetch @iconify-json/{artist}: {run.stderr.strip()[-300:]}")
-    return scratch / run.stdout.strip().splitlines()[-1]
+        reason = " ".join(run.stderr.split())[-300:]
+        raise ValueError(f"npm could not fetch {package}: {reason}. Give the packages with --packages FOLDER")
 
 
 def _open(artist: str, package: Path) -> dict[str, Any]:
     """The files of a package that matter, as values."""
-    files = {}
     try:
-        with tarfile.open(package) as archive:
-            for name in ("icons.json", "chars.json", "info.json", "package.json"):
-                member = archive.extractfile(f"package/{name}")
-                if member is None:
-                    raise ValueError(f"{package} holds no {name}")
-                files[name] = json.load(member)
-    except (OSError, tarfile.TarError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{package} is no package of {artist}: {error}") from error
-    licence = files["info.json"]["license"].get("spdx")
+        with tarfile.open(package, "r:gz") as archive:
+            files = {name: _read(archive, name) for name in _FILES}
+        if "icons" not in files["icons.json"]:
+            raise ValueError("its icons.json holds no icons")
+        files[_CREDITS] = _credits(files["info.json"], files["package.json"])
+    except (OSError, EOFError, zlib.error, tarfile.TarError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{package} is no package of {artist}: {error}. {_AGAIN}") from error
+    licence = files[_CREDITS]["licence"]
     if licence not in LICENCES:
         raise ValueError(f"{artist} is under {licence}; only {', '.join(LICENCES)} are known to allow this use")
     return files
+
+
+def _read(archive: tarfile.TarFile, name: str) -> dict[str, Any]:
+    """A file of a package; the list of characters may be missing, which some sets do without."""
+    path = f"package/{name}"
+    if name == "chars.json" and path not in archive.getnames():
+        return {}
+    member = archive.extractfile(path)
+    values = None if member is None else json.load(member)
+    if not isinstance(values, dict):
+        raise ValueError(f"its {name} is no JSON object")
+    return values
+
+
+def _credits(info: dict[str, Any], package: dict[str, Any]) -> dict[str, str]:
+    """What the index says of a set: where it is from, whose it is, and under which licence."""
+    return {
+        "package": package["name"],
+        "version": package["version"],
+        "licence": info["license"]["spdx"],
+        "author": info["author"]["name"],
+        "url": info["author"]["url"],
+    }
 
 
 def _write_set(folder: Path, files: dict[str, Any], names: dict[str, str]) -> dict[str, list[str]]:
@@ -123,8 +147,10 @@ def _write_set(folder: Path, files: dict[str, Any], names: dict[str, str]) -> di
 
 def _svg(icons: dict[str, Any], name: str) -> str | None:
     """An icon as an SVG file of its own; None where there is none of this name."""
-    alias = icons.get("aliases", {}).get(name, {})
-    icon = icons["icons"].get(alias.get("parent", name))
+    aliases = icons.get("aliases", {})
+    while name in aliases:
+        name = aliases[name]["parent"]
+    icon = icons["icons"].get(name)
     if icon is None:
         return None
     box = " ".join(str(icon.get(key, icons.get(key, usual))) for key, usual in _BOX.items())

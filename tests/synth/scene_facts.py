@@ -5,7 +5,10 @@ Shares no code with what draws and asks.
 
 import re
 from collections import Counter
+from importlib.resources import files
 from itertools import pairwise
+
+import yaml
 
 from fusionvl.synth.scenes.lexicon import LANGUAGES, NOTIONS
 
@@ -27,6 +30,13 @@ SETTINGS = {
     "mountains": ("in the mountains", "in front of mountains"), "street": ("on a city street", "on a city street"),
 }  # fmt: skip
 TIMES = {"day": "during the day", "sunset": "at sunset", "night": "at night"}
+SEVERAL = {
+    "deer": "deer", "sheep": "sheep", "fish": "fish", "blowfish": "blowfish", "shrimp": "shrimp", "mouse": "mice",
+    "wolf": "wolves", "leaf": "leaves", "knife": "knives", "die": "dice", "snowman": "snowmen", "mango": "mangoes",
+    "mosquito": "mosquitoes", "potato": "potatoes", "tomato": "tomatoes", "volcano": "volcanoes",
+}  # fmt: skip
+LISTED = yaml.safe_load((files("fusionvl.synth.scenes") / "drawn_things.yaml").read_text(encoding="utf-8"))
+NAMED = [name.split(" ")[-1] for names in LISTED["kinds"].values() for name in names]
 # Words that some other of the languages has, too. Found with a list of frequent words of each.
 SHARED = (
     "PAIN", "PAN", "PANE", "LATTE", "MOST", "STRAND", "SORTIE", "ENTRÉE", "POMMES", "GARE", "PLAGE", "PLAYA", "PONTE",
@@ -48,15 +58,21 @@ def only(found, what="such things"):
 
 
 def a(phrase):
-    return ("an " if phrase[0] in "aeiou" else "a ") + phrase
+    return ("an " if phrase[0] in "aeiou" or phrase == "hourglass" else "a ") + phrase
 
 
 def plural(phrase):
-    return phrase + ("es" if phrase.endswith("s") else "s")
+    before, space, word = phrase.rpartition(" ")
+    if word not in SEVERAL:
+        ending = "ies" if re.search("[^aeiou]y$", word) else "es" if re.search("(s|x|ch|sh)$", word) else "s"
+        return before + space + (word[:-1] if ending == "ies" else word) + ending
+    return before + space + SEVERAL[word]
 
 
 def singular(phrase):
-    return phrase[:-2] if phrase.endswith("crosses") else phrase.removesuffix("s")
+    before, space, word = phrase.rpartition(" ")
+    one = word[:-2] if word == "crosses" else word.removesuffix("s")
+    return before + space + next((name for name in NAMED if plural(name) == word), one)
 
 
 def counted(number, phrase):
@@ -99,7 +115,9 @@ def nouns(scene):
 
 
 def fitting(scene, phrase):
-    """The things of which every word of a phrase is true."""
+    """The things that a phrase names or, where it is of attributes, those of which every word is true."""
+    if named := [it for it in scene["things"] if it["shape"] == phrase]:
+        return named
     names = ("shape", "colour", "size", "texture")
     return [it for it in scene["things"] if set(phrase.split()) <= {"shape", *(it[name] for name in names)}]
 
@@ -132,7 +150,13 @@ def told(across, down):
 
 
 def place(thing):
-    return PLACES[int(thing["x"] * 3), int(thing["y"] * 3)]
+    """Which of the picture's nine parts a thing is in; a thing that covers the middle is in the center, or in doubt."""
+    where = int(thing["x"] * 3), int(thing["y"] * 3)
+    if any(0.3 < thing[axis] < 0.4 or 0.6 < thing[axis] < 0.7 for axis in "xy"):
+        raise DoubtError("between two parts of the picture")
+    if where != (1, 1) and all(abs(thing[axis] - 0.5) < thing["diameter"] / 2 for axis in "xy"):
+        raise DoubtError("in the middle, too")
+    return PLACES[where]
 
 
 def in_reading_order(things):
@@ -267,7 +291,8 @@ def things_described(scene, text):
         return said == right and (match[1] == "is") == (next(iter(said.values())) == "one")
     sized = len({thing["size"] for thing in scene["things"]}) > 1
     right = [a(f"{thing['size']} {noun(thing)}" if sized else noun(thing)) for thing in scene["things"]]
-    opening = rf"The image shows {NUMBERS[len(right)]} shapes? on {back}\. "
+    one, several = ("thing", "things") if any("pick" in it for it in scene["things"]) else ("shape", "shapes")
+    opening = rf"The image shows {NUMBERS[len(right)]} {one if len(right) == 1 else several} on {back}\. "
     if match := re.fullmatch(rf"{opening}There is (.+)\.", text):
         return sorted(items_of(match[1])) == sorted(
             f"{what} {place(thing)}" for what, thing in zip(right, scene["things"], strict=True)

@@ -11,6 +11,7 @@ import re
 import sys
 from collections import Counter
 
+import drawn_facts
 from scene_facts import (
     AWAY,
     NUMBERS,
@@ -64,7 +65,7 @@ ENDS = {
     "furthest to the left": ("x", 1), "furthest to the right": ("x", -1),
     "highest up": ("y", 1), "lowest down": ("y", -1),
 }  # fmt: skip
-WHAT = "(What|Which shape|What is the shape|(?:What|Which) (?:kind of shape|color))"
+WHAT = "(What|Which (?:shape|thing)|What is the (?:shape|thing)|(?:What|Which) (?:kind of shape|color))"
 # Answers: in short and in full, from the graph and the groups of the question's pattern
 
 
@@ -79,6 +80,8 @@ def same_colour(scene, *names):
 
 
 def presence(scene, what):
+    if drawn_facts.is_drawn(scene):
+        return drawn_facts.drawn_presence(scene, what)
     number, land = number_of(scene, what), "setting" in scene["background"]
     if what == "house" and scene["background"].get("setting") == "street":
         raise DoubtError("houses line the street")
@@ -99,6 +102,8 @@ def most_common(scene, most):
 
 
 def how_many(scene, several):
+    if drawn_facts.is_drawn(scene):
+        return drawn_facts.drawn_count(scene, singular(several))
     number = number_of(scene, singular(several))
     return str(number), f"{capital(there_are(number, singular(several)))} in the image."
 
@@ -170,7 +175,8 @@ def furthest(scene, what, end):
     first, second, *_ = sorted(scene["things"], key=lambda thing: sign_of_it * thing[axis])
     sure(first[axis] - second[axis])
     short, long = named(what, first)
-    return short, f"The shape {end} is {long}."
+    noun_of_all = "thing" if drawn_facts.is_drawn(scene) else "shape"
+    return short, f"The {noun_of_all} {end} is {long}."
 
 
 def overlap(scene, how, it):
@@ -352,7 +358,7 @@ def has_more(left, right):
 
 # Each form of question with what answers it; the first that fits counts
 ANSWERS = [(re.compile(pattern), answer) for pattern, answer in (
-    (r"(?:What color is|What is the color of) the background\?", lambda scene: (
+    (r"(?:What color is|What is the color of|Which color does) the background(?: have)?\?", lambda scene: (
         only(scene["background"]["names"]), f"The background is {only(scene['background']['names'])}.")),
     (rf"(?:Which shape is|What shape is|What is the) {COLOUR}(?: shape)?\?", lambda scene, colour: (
         the(scene, colour)["shape"], f"The {colour} shape is {a(the(scene, colour)['shape'])}.")),
@@ -364,6 +370,8 @@ ANSWERS = [(re.compile(pattern), answer) for pattern, answer in (
     (r"Do the (.+) and the (.+) have the same color\?", same_colour),
     (r"(?:Which image has|In which of the two images is there) (an? .+)\?", which_has),
     (r"Is there (an? .+) in both images\?", in_both),
+    *drawn_facts.ANSWERS,
+    (r"(?:Is there|Can you see|Does the image show) (something to eat)(?: in the image)?\?", presence),
     (r"(?:Is there|Can you see|Does the image show) an? (.+?)(?: in the image)?\?", presence),
     (r"(?:Which|What) colors (?:do|are) the shapes(?: have)?\?|List the colors of the shapes\.", all_colours),
     (r"(Which color is the) most common among the shapes\?", most_common),
@@ -459,7 +467,7 @@ def wrong_answers(sample):
 
 def fault_of(pictures, turn):
     question = turn.question.split("\n")[0]
-    if DESCRIBE.fullmatch(question):
+    if DESCRIBE.fullmatch(question) and not turn.question.endswith(SHORT):
         return "" if described(pictures[0], turn.answer) else "not what there is"
     fitting_forms = ((match, answer) for form, answer in ANSWERS if (match := form.fullmatch(question)))
     match, answer = next(fitting_forms, (None, None))

@@ -5,6 +5,7 @@ is told or denied by its kind, no other thing of the picture could be meant.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 from fusionvl.synth.kinds.kind import Content, Kind
@@ -13,22 +14,32 @@ from fusionvl.synth.kinds.scene_question import SceneQuestion, yes_no
 from fusionvl.synth.kinds.synth_count import how_many
 from fusionvl.synth.kinds.synth_spatial import spatial_questions
 from fusionvl.synth.kinds.topic import Composed
-from fusionvl.synth.scenes.drawn_things import alike_drawn, characters, kind_of, of_kind, one_drawn, several_drawn
+from fusionvl.synth.scenes.drawn_things import (
+    alike_drawn,
+    characters,
+    kind_of,
+    mistakable,
+    of_kind,
+    one_drawn,
+    several_drawn,
+    slender,
+)
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.palette import BACKDROPS
-from fusionvl.synth.scenes.placement import ALIGNED
-from fusionvl.synth.scenes.scene_graph import Background, Scene, Thing
+from fusionvl.synth.scenes.placement import APART
+from fusionvl.synth.scenes.scene_graph import Background, Scene
 from fusionvl.synth.scenes.things import Split
 from fusionvl.synth.scenes.wording import a, listing, sentence
 
-_BIGGER = 1.35  # times the diameter, beyond doubt whatever the shapes
+_BIGGER = 1.5  # times the diameter: more area, too, unless it is slender
 _KINDS = {
     "animal": "an animal",
     "food": "something to eat",
     "vehicle": "a vehicle",
     "instrument": "a musical instrument",
 }
-_UNCLEAR = {"food": ("animal", "plant")}  # what may be eaten, too, in some views
+_UNCLEAR = {"food": ("animal", "plant"), "vehicle": ("shopping cart", "parachute", "suitcase", "ice skate")}
+"""Kinds and names of things that are of a kind, too, in some views."""
 _WHAT = (
     "What is this?",
     "What does the image show?",
@@ -50,9 +61,10 @@ def _thing(draws: Draws, split: Split) -> Content:
 
 
 def _names(draws: Draws, split: Split) -> Content:
-    """Several things, and all their names."""
+    """Two to four things, and all their names."""
+    count = draws.one_of((2, 2, 3, 3, 4))
     while True:
-        scene = several_drawn(draws, split)
+        scene = several_drawn(draws, split, count)
         if asked := _from_left(scene, draws):
             return Content((scene,), (asked[0].short(),))
 
@@ -77,7 +89,7 @@ def _places(scene: Scene, draws: Draws) -> list[SceneQuestion]:
 
 
 def _count(draws: Draws, split: Split) -> Content:
-    """Up to four questions, first how many there are of something."""
+    """Up to four questions, one of them how many there are of what there is most of."""
     scene = alike_drawn(draws, split)
     counts = Counter(thing.shape for thing in scene.things)
     name = draws.one_of([name for name in counts if counts[name] == max(counts.values())])
@@ -90,14 +102,14 @@ def _count(draws: Draws, split: Split) -> Content:
 
 def _what(scene: Scene, draws: Draws) -> SceneQuestion:
     name = scene.things[0].shape
-    wrong = tuple(map(a, draws.others(of_kind(kind_of()[name]), name)))
+    wrong = tuple(map(a, draws.some_of(_clearly_absent(of_kind(kind_of()[name]), [name]), 3)))
     return SceneQuestion(draws.one_of(_WHAT), a(name), f"This is {a(name)}.", wrong)
 
 
 def _from_left(scene: Scene, draws: Draws) -> list[SceneQuestion]:
     """All names in their order, where that is beyond doubt."""
     things = sorted(scene.things, key=lambda thing: thing.x)
-    if any(right.x - left.x <= ALIGNED for left, right in pairwise(things)):
+    if any(right.x - left.x < APART for left, right in pairwise(things)):
         return []
     names = listing([a(thing.shape) for thing in things])
     full = sentence(f"from left to right there {'is' if len(things) == 1 else 'are'} {names}")
@@ -109,22 +121,34 @@ def _is_there(scene: Scene, draws: Draws) -> list[SceneQuestion]:
     there = [thing.shape for thing in scene.things]
     one = draws.one_of(there)
     near = of_kind(kind_of()[draws.one_of(there)]) if draws.chance(0.5) else list(characters())
-    other = draws.one_of([name for name in near if name not in there])
+    other = draws.one_of(_clearly_absent(near, there))
     return [
         yes_no(draws.phrase(_IS_THERE, it=a(name)), name in there, f"there is {a(name)}", f"there is no {name}")
         for name in (one, other)
     ]
 
 
+def _clearly_absent(names: Sequence[str], there: Sequence[str]) -> list[str]:
+    """Those of the names that nobody would give to anything there is."""
+    taken = {*there, *(other for name in there for other in mistakable(name))}
+    return [name for name in names if name not in taken]
+
+
 def _kinds(scene: Scene, draws: Draws) -> list[SceneQuestion]:
     """Whether there is an animal, something to eat, a vehicle, a musical instrument: of one that is, and one not."""
     kinds = {kind_of()[thing.shape] for thing in scene.things}
     there = [kind for kind in _KINDS if kind in kinds]
-    absent = [kind for kind in _KINDS if not kinds.intersection((kind, *_UNCLEAR.get(kind, ())))]
+    absent = [kind for kind in _KINDS if kind not in kinds and _is_clear(kind, scene)]
     return [
         yes_no(draws.phrase(_IS_THERE, it=_KINDS[kind]), kind in kinds, *_told(kind))
         for kind in (draws.one_of(some) for some in (there, absent) if some)
     ]
+
+
+def _is_clear(kind: str, scene: Scene) -> bool:
+    """Whether nothing in a scene is of a kind in some views only."""
+    names = {name for thing in scene.things for name in (thing.shape, kind_of()[thing.shape])}
+    return names.isdisjoint(_UNCLEAR.get(kind, ()))
 
 
 def _told(kind: str) -> tuple[str, str]:
@@ -136,7 +160,7 @@ def _told(kind: str) -> tuple[str, str]:
 def _counted_kinds(scene: Scene, draws: Draws) -> list[SceneQuestion]:
     counts = Counter(kind_of()[thing.shape] for thing in scene.things)
     told = {"animal": "animal", "vehicle": "vehicle", "instrument": "musical instrument"}
-    return [how_many(draws, told[kind], counts[kind]) for kind in told if counts[kind]]
+    return [how_many(draws, told[kind], counts[kind]) for kind in told if counts[kind] and _is_clear(kind, scene)]
 
 
 def _ground(scene: Scene, draws: Draws) -> list[SceneQuestion]:
@@ -152,18 +176,16 @@ def _ground(scene: Scene, draws: Draws) -> list[SceneQuestion]:
 def _bigger(scene: Scene, draws: Draws) -> list[SceneQuestion]:
     questions = []
     named: dict[int, str] = {id(thing): it for it, thing in BY_NAME.named(scene.things)}
-    for one, other in combinations(draws.shuffled(scene.things), 2):
-        big, small = sorted((one, other), key=_size, reverse=True)
-        if _size(big) >= _BIGGER * _size(small):
+    compact = [thing for thing in scene.things if thing.shape not in slender()]
+    for one, other in combinations(draws.shuffled(compact), 2):
+        small, big = sorted((one, other), key=lambda thing: thing.diameter)
+        if big.diameter >= _BIGGER * small.diameter:
             word, right, wrong = draws.one_of((("bigger", big, small), ("smaller", small, big)))
             it, rest = named[id(right)], named[id(wrong)]
-            text = f"Which is {word}, {named[id(one)]} or {named[id(other)]}?"
-            questions.append(SceneQuestion(text, it, sentence(f"{it} is {word} than {rest}"), (rest,)))
+            text = f"Which is {word} in the image, {named[id(one)]} or {named[id(other)]}?"
+            full = sentence(f"in the image {it} is {word} than {rest}")
+            questions.append(SceneQuestion(text, it, full, (rest,)))
     return questions
-
-
-def _size(thing: Thing) -> float:
-    return thing.diameter
 
 
 DRAWN = (

@@ -11,15 +11,15 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from fusionvl.data.extras import import_extra
 from fusionvl.run_folder import fingerprint
-from fusionvl.synth.scenes.drawn_things import DrawnThing
+from fusionvl.synth.scenes.drawn_things import DrawnThing, characters
 
 INDEX = "index.json"
+_AGAIN = "Fetch the drawings again"
 _PIXELS = 160  # of a drawing's longer side; as large as any small picture shows it
 
 
@@ -31,7 +31,7 @@ class Drawings:
         artists: Whose; all that are there when empty.
 
     Raises:
-        ValueError: When the folder is none of that kind, or an artist is not in it.
+        ValueError: When the folder is none of that kind, an artist is not in it, or none of them has drawn some thing.
     """
 
     def __init__(self, folder: str | Path, artists: Sequence[str] = ()) -> None:
@@ -42,46 +42,54 @@ class Drawings:
         self.artists: tuple[str, ...] = tuple(artists or index)
         self._files: dict[str, list[str]] = {}
         for artist in self.artists:
-            for name, drawn in index[artist]["things"].items():
+            for name, drawn in index[artist].items():
                 self._files.setdefault(name, []).extend(f"{artist}/{file}" for file in drawn)
+        if missing := [name for name in characters() if not self._files.get(name)]:
+            some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise ValueError(
+                f"{self._folder} holds no drawing by {', '.join(self.artists)} of {len(missing)} of "
+                f"{len(characters())} things ({some}): take other artists, or more, or fetch the drawings again"
+            )
 
-    def _read_index(self) -> dict[str, Any]:
+    def _read_index(self) -> dict[str, dict[str, list[str]]]:
+        """The files of each thing, by artist."""
         path = self._folder / INDEX
         try:
-            index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            index = json.loads(path.read_text(encoding="utf-8"))
+            return {artist: {name: [*files] for name, files in its["things"].items()} for artist, its in index.items()}
         except FileNotFoundError:
             raise ValueError(
                 f"There are no drawings in {self._folder}: no {path}. Fetch them with "
                 f"python scripts/fetch_drawings.py --output {self._folder}"
             ) from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no index of drawings: {error}. Fetch them again") from error
-        return index
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Tells whether two collections hold the same drawings."""
-        return fingerprint([(file, (self._folder / file).read_bytes().hex()) for file in self._all_files()])
+        """Tells whether two collections hold the same drawings.
+
+        Raises:
+            ValueError: When a file is missing.
+        """
+        try:
+            return fingerprint([(file, (self._folder / file).read_bytes().hex()) for file in self._all_files()])
+        except OSError as error:
+            raise ValueError(f"The drawing {error.filename} cannot be read: {error.strerror}. {_AGAIN}") from error
 
     def _all_files(self) -> list[str]:
         return sorted(file for drawn in self._files.values() for file in drawn)
 
     def file_of(self, thing: DrawnThing) -> str:
-        """Which drawing shows a thing, as `ARTIST/FILE`.
-
-        Raises:
-            ValueError: When none of the artists has drawn it.
-        """
-        drawn = self._files.get(thing.shape)
-        if not drawn:
-            raise ValueError(f"{self._folder} holds no drawing of a {thing.shape} by {', '.join(self.artists)}")
+        """Which drawing shows a thing, as `ARTIST/FILE`."""
+        drawn = self._files[thing.shape]
         return drawn[min(int(thing.pick * len(drawn)), len(drawn) - 1)]
 
     def image_of(self, thing: DrawnThing, side: int) -> Image.Image:
         """A thing turned and mirrored as it is, its longer side so many pixels, RGBA; nothing but itself around it.
 
         Raises:
-            ValueError: When there is no drawing of it, or its file is missing or broken.
+            ValueError: When its file is missing or broken.
         """
         image = _rasterised(self._folder / self.file_of(thing))
         image = image.reduce(max(1, max(image.size) // (2 * side)))  # what is turned is no larger than need be
@@ -107,8 +115,8 @@ def _rasterised(path: Path) -> Image.Image:
         shown = resvg.svg_to_bytes(svg_path=str(path), width=_PIXELS, height=_PIXELS)
         image = Image.open(io.BytesIO(bytes(shown)), formats=["PNG"]).convert("RGBA")
     except (OSError, ValueError) as error:
-        raise ValueError(f"The drawing {path} cannot be read: {error}. Fetch the drawings again") from error
+        raise ValueError(f"The drawing {path} cannot be read: {error}. {_AGAIN}") from error
     box = image.getbbox()
     if box is None:
-        raise ValueError(f"The drawing {path} shows nothing. Fetch the drawings again")
+        raise ValueError(f"The drawing {path} shows nothing. {_AGAIN}")
     return image.crop(box)

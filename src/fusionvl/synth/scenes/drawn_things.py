@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import NamedTuple
 
 import yaml
 
@@ -20,7 +21,9 @@ from fusionvl.synth.scenes.things import Split, draw_background
 MAX_ALIKE = 6
 _EVERY = 5  # one pair of names of so many is held out
 _MAX_TURN = 20  # degrees either way
-_SIDES = {1: (0.35, 0.9), 2: (0.28, 0.45), 3: (0.26, 0.4), 4: (0.24, 0.36), 5: (0.22, 0.3), 6: (0.2, 0.28)}
+_CELLS = {3: 0.29, 2: 0.45}
+"""Rows and columns of a lattice, and the largest diameter at which things in its cells neither touch nor are cut."""
+_SIDES = {1: (0.35, 0.9), 2: (0.24, 0.45), 3: (0.22, 0.4), 4: (0.2, 0.36), 5: (0.22, 0.29), 6: (0.2, 0.28)}
 """Diameters of things, least and most, by how many there are."""
 
 
@@ -37,28 +40,49 @@ class DrawnThing(Thing):
     mirrored: bool = False
 
 
-@functools.cache
 def characters() -> dict[str, str]:
     """Names with the characters that show them, all things of all kinds."""
-    return {name: shown for things in _by_kind().values() for name, shown in things.items()}
+    return _listed().shown
 
 
-@functools.cache
 def kind_of() -> dict[str, str]:
     """Names with their kind: `animal`, `food`, `vehicle`, `instrument`, `plant` or `other`."""
-    return {name: kind for kind, things in _by_kind().items() for name in things}
+    return _listed().kinds
 
 
 def of_kind(kind: str) -> list[str]:
     """The names of a kind."""
-    return list(_by_kind()[kind])
+    return [name for name, its in kind_of().items() if its == kind]
+
+
+def mistakable(name: str) -> frozenset[str]:
+    """Other things that some would call by this name or count with it, or whose drawings show one of it."""
+    return _listed().mistakable[name]
+
+
+def slender() -> frozenset[str]:
+    """Names of things whose drawings fill so little of the square around them that length is no size."""
+    return _listed().slender
+
+
+class _Things(NamedTuple):
+    """What `drawn_things.yaml` lists, by name."""
+
+    shown: dict[str, str]
+    kinds: dict[str, str]
+    mistakable: dict[str, frozenset[str]]
+    slender: frozenset[str]
 
 
 @functools.cache
-def _by_kind() -> dict[str, dict[str, str]]:
+def _listed() -> _Things:
     path = files("fusionvl.synth.scenes") / "drawn_things.yaml"
-    read: dict[str, dict[str, str]] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return read
+    read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    shown = {name: drawn for things in read["kinds"].values() for name, drawn in things.items()}
+    kinds = {name: kind for kind, things in read["kinds"].items() for name in things}
+    near = {name: {other for group in read["mistakable"] if name in group for other in group} for name in shown}
+    apart = {name: frozenset(others - {name}) for name, others in near.items()}
+    return _Things(shown, kinds, apart, frozenset(read["slender"]))
 
 
 @functools.cache
@@ -72,9 +96,9 @@ def one_drawn(draws: Draws, split: Split) -> Scene:
     return _scene(draws, [draws.one_of(list(characters()))], _anywhere)
 
 
-def several_drawn(draws: Draws, split: Split) -> Scene:
-    """Two to six different things: half of the time anywhere, else in the cells of a lattice."""
-    count = draws.one_of((2, 2, 3, 3, 3, 4, 4, 4, 5, 6))
+def several_drawn(draws: Draws, split: Split, count: int | None = None) -> Scene:
+    """So many different things, two to six when not told: half of the time anywhere, else in the cells of a lattice."""
+    count = count or draws.one_of((2, 2, 3, 3, 3, 4, 4, 4, 5, 6))
     place = _anywhere if draws.chance(0.5) else _in_cells
     return _scene(draws, _together(draws, split, count), place)
 
@@ -87,11 +111,14 @@ def alike_drawn(draws: Draws, split: Split) -> Scene:
 
 
 def _together(draws: Draws, split: Split, count: int) -> list[str]:
-    """Different names: in training without a held-out pair, in held-out scenes each one with the first."""
+    """Names of different things, none to be mistaken for another.
+
+    In training no two of them are a held-out pair; in held-out scenes each one is with the first.
+    """
     names = [draws.one_of(list(characters()))]
     while len(names) < count:
         name = draws.one_of(list(characters()))
-        if name in names:
+        if name in names or mistakable(name).intersection(names):
             continue
         if split == "held-out":
             fits = is_held_out_pair(names[0], name)
@@ -131,6 +158,6 @@ def _anywhere(draws: Draws, sides: Sequence[float]) -> list[Place]:
 
 def _in_cells(draws: Draws, sides: Sequence[float]) -> list[Place]:
     """Cells of three rows and columns where things are small enough for them, else of two."""
-    across = 3 if max(sides) < 1 / 3 else 2
+    across = next(across for across, most in _CELLS.items() if max(sides) <= most)
     cells = [place for row in lattice(draws, WHOLE, across, across) for place in row]
     return draws.some_of(cells, len(sides))

@@ -10,7 +10,7 @@ from fusionvl.synth.scenes.scene_graph import Scene, Thing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PLURALS = {
-    "sheep": "sheep", "deer": "deer", "fish": "fish", "blowfish": "blowfish", "mouse": "mice", "wolf": "wolves",
+    "sheep": "sheep", "deer": "deer", "fish": "fish", "blowfish": "blowfish", "shrimp": "shrimp", "mouse": "mice", "wolf": "wolves",
     "die": "dice", "leaf": "leaves", "knife": "knives", "tomato": "tomatoes", "potato": "potatoes",
     "mango": "mangoes", "mosquito": "mosquitoes", "volcano": "volcanoes", "snowman": "snowmen",
 }  # fmt: skip
@@ -110,7 +110,10 @@ def reference(thing: Thing, things: Sequence[Thing], without: str = "") -> str |
 def part_of(thing: Thing) -> str | None:
     """The part of the picture that a thing is in, `in the top left corner`; None where that is not beyond doubt."""
     column, row = _third(thing.x), _third(thing.y)
-    return None if column is None or row is None else PARTS[3 * row + column]
+    if column is None or row is None:
+        return None
+    reaches_middle = max(abs(thing.x - 0.5), abs(thing.y - 0.5)) < thing.diameter / 2
+    return None if reaches_middle and (column, row) != (1, 1) else PARTS[3 * row + column]
 
 
 def _third(share: float) -> int | None:
