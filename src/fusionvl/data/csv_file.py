@@ -21,6 +21,8 @@ _BYTE_ORDER_MARK = "\ufeff"
 class CsvFile(RecordFile):
     """The rows of a CSV file: UTF-8, commas, a header; its columns in any order, others among them.
 
+    Blanks around a cell do not count.
+
     Args:
         path: the file.
         image_folder: what image paths are relative to; by default the file's own folder.
@@ -92,14 +94,14 @@ class CsvFile(RecordFile):
                 f"{len(cells)} cells where the header has {len(self._header)}; text with a comma in it needs double "
                 "quotes around it"
             )
-        row = dict(zip(self._header, cells, strict=True))
+        row = {name: cell.strip() for name, cell in zip(self._header, cells, strict=True)}
         for name in COLUMNS:
-            if not row[name].strip():
+            if not row[name]:
                 raise ValueError(f"no {name}; fill it in, or take the line out")
         turn = [{"from": "human", "value": row["question"]}, {"from": "gpt", "value": row["answer"]}]
         return {
             "id": f"{self.path.name}:{line}",
-            "image": self.image_folder / row["image"].strip(),
+            "image": self.image_folder / row["image"],
             "conversations": turn,
         }
 
