@@ -15,11 +15,13 @@ def add_engine_options(parser: argparse.ArgumentParser, *, generation: bool = Tr
     """Add `--model`, `--num-latents`, `--dtype`, `--device` and `--quantize`; with `generation` `--max-new-tokens`."""
     parser.add_argument("--model", metavar="NAME_OR_PATH", help="hub name or folder (default: the shipped model)")
     parser.add_argument("--num-latents", metavar="N", type=int, help="latent tokens per question, a square number")
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="the weights' number format"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--quantize", choices=["int8", "int4"], help="hold the weights in fewer bits: less memory")
     if generation:
-        parser.add_argument("--max-new-tokens", metavar="N", type=positive, default=512)
+        parser.add_argument("--max-new-tokens", metavar="N", type=positive, default=512, help="bound on an answer")
 
 
 def positive(text: str) -> int:
