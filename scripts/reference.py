@@ -82,8 +82,8 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 def recipe_keys() -> str:
     """All keys of every kind of recipe, and of mixture files."""
     sections = [
-        f"# Recipe keys\n\n{_MADE} A recipe is a YAML file; a key is replaced on the command line with `KEY=VALUE`, one "
-        "inside another with `KEY.KEY=VALUE`. A key without a default must be given. Unknown keys are refused.\n"
+        f"# Recipe keys\n\n{_MADE} A recipe is a YAML file; a key is replaced on the command line with `KEY=VALUE`, "
+        "one inside another with `KEY.KEY=VALUE`. A key without a default must be given. Unknown keys are refused.\n"
     ]
     seen: set[type] = set()
     for command, recipe in RECIPES.items():

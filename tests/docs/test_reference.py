@@ -30,7 +30,7 @@ def test_commands_and_keys_are_found(reference):
     commands, keys = reference.pages().values()
     for name in ("ask", "serve", "train", "data verify", "synth filter", "eval run", "ablate"):
         assert f"\n## fusionvl {name}\n" in commands
-    assert "| `--port N` | `8000` |" in commands
+    assert "| `--port PORT` | `8000` |" in commands
     assert "| `seed` | whole number | `0` |" in keys
     assert "| `lora` | [Lora](#lora) or null | `null` |" in keys
     assert "| `kind` | `procedural` | `procedural` |" in keys

@@ -16,7 +16,10 @@ def add_engine_options(parser: argparse.ArgumentParser, *, generation: bool = Tr
     parser.add_argument("--model", metavar="NAME_OR_PATH", help="hub name or folder (default: the shipped model)")
     parser.add_argument("--num-latents", metavar="N", type=int, help="latent tokens per question, a square number")
     parser.add_argument(
-        "--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="the weights' number format"
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="the weights' number format",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--quantize", choices=["int8", "int4"], help="hold the weights in fewer bits: less memory")
