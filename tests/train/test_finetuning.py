@@ -1,7 +1,9 @@
 """Somebody's own pictures and questions, from a folder with a CSV to a model that everything opens, with its card."""
 
+import base64
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 import yaml
 from new_shapes import NAMES, draw_new_shapes
 from PIL import Image
+from starlette.testclient import TestClient
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import fusionvl.auto  # noqa: F401 - registers FUSION
@@ -17,6 +20,8 @@ from fusionvl import FusionEngine, cli
 from fusionvl.data.mixture import open_mixture
 from fusionvl.engine.sources import shipped_model
 from fusionvl.run_folder import read_rows
+from fusionvl.serve.app import create_app
+from fusionvl.serve.settings import Limits, ServerSettings
 from fusionvl.train import run
 from fusionvl.train.config import HeldOut, LearningRates, Lora, MixtureData, ModelFromCheckpoint
 from fusionvl.train.held_out import divide_data
@@ -133,7 +138,21 @@ def test_a_released_checkpoint_with_adapters(own, released, tmp_path):
         add_generation_prompt=True,
     )
     ids = model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    assert processor.decode(ids, skip_special_tokens=True).strip() == engine.ask(picture, SHAPE, max_new_tokens=4)
+    answer = engine.ask(picture, SHAPE, max_new_tokens=4)
+    assert processor.decode(ids, skip_special_tokens=True).strip() == answer
+    assert _served(folder, picture, max_tokens=4) == answer
+
+
+def _served(folder, picture, **settings):
+    """What the server says with that model."""
+    uri = f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": uri}}, {"type": "text", "text": SHAPE}]
+    body = {"model": "mine", "messages": [{"role": "user", "content": content}], **settings}
+    app = create_app("mine", lambda: FusionEngine.from_pretrained(folder), ServerSettings(limits=Limits()))
+    with TestClient(app, base_url="http://127.0.0.1") as http:
+        while http.get("/health").status_code != 200:
+            time.sleep(0.1)
+        return http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
 
 
 @pytest.mark.slow
