@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="action", required=True, metavar="ACTION"
     )
     verify = data.add_parser("verify", help="read every row of a mixture once and report what is in it")
-    verify.add_argument("mixture", metavar="MIXTURE", type=Path, help="a YAML file: datasets: [{json_path: ...}]")
+    verify.add_argument("mixture", metavar="MIXTURE", type=Path, help="a YAML file, or a data file or folder alone")
     verify.add_argument("--model", metavar="NAME_OR_PATH", help="whose tokens to count (default: the shipped model)")
     verify.add_argument("--max-length", metavar="N", type=positive, help="tokens a row may have")
     verify.add_argument("--image-folder", type=Path, help="where images lie (default: as the mixture says)")

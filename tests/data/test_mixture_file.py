@@ -139,7 +139,7 @@ def test_one_file_twice_gets_two_names(files):
         ({"sampling_strategy": "all"}, "give the file"),
         ({"json_path": ["a.json"]}, "'json_path' must be text"),
         ({"json_path": "a.txt"}, r"cannot tell what it is.*set 'kind'"),
-        ({"json_path": "a.json", "kind": "csv"}, "unknown kind 'csv'"),
+        ({"json_path": "a.json", "kind": "xls"}, "unknown kind 'xls'"),
         ({"json_path": "a.json", "weight": 0}, "'weight' must be a number above 0"),
         ({"json_path": "a.json", "weight": "2"}, "'weight' must be a number above 0"),
         ({"json_path": "a.json", "weight": 1.0}, "in every entry or in none"),

@@ -1,18 +1,22 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fusionvl.train.config import Recipe
 from fusionvl.train.metrics import TIMED
 from fusionvl.train.recipe_loading import load_recipe
+from fusionvl.train.scratch import train_tokenizer
 
 sys.path.append(str(Path(__file__).parents[1]))
 from micro_model import MICRO_MODEL, RATES
+
+TEXTS = ["what shape is in the image?", "is there a red circle?", "yes", "no"]
 
 
 def easy_vqa(**options):
@@ -47,6 +51,23 @@ def recipe(recipe_text, tmp_path) -> Recipe:
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_text)
     return load_recipe(path)
+
+
+@pytest.fixture
+def released(reference_dir, tmp_path):
+    """A checkpoint in the released layout, with a tokenizer and an embedding for each of its tokens."""
+    folder = shutil.copytree(reference_dir / "checkpoints" / "llama-siglip", tmp_path / "released")
+    tokenizer = train_tokenizer(TEXTS, vocab_size=300)
+    tokenizer.add_tokens(["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], special_tokens=True)
+    tokenizer.add_tokens(["<vision_start>", "<vision_end>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[name] = torch.randn(len(tokenizer), tensors[name].shape[1]) * tensors[name].std()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(tokenizer)}))
+    return folder
 
 
 class KilledError(Exception):

@@ -12,7 +12,8 @@ from fusionvl.train.recipe_loading import load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 # Those of ablations are of another kind, and tests/ablation loads them.
-RECIPES = sorted(set(FOLDER.glob("*.yaml")) - set(FOLDER.glob("ablation*.yaml")) - {FOLDER / "fusion.yaml"})
+OF_SEVERAL_MODELS = {FOLDER / "fusion.yaml", FOLDER / "finetune.yaml"}
+RECIPES = sorted(set(FOLDER.glob("*.yaml")) - set(FOLDER.glob("ablation*.yaml")) - OF_SEVERAL_MODELS)
 PAPER_MODELS = {
     "3b": ("microsoft/Phi-3.5-mini-instruct", "google/siglip-so400m-patch14-384"),
     "8b": ("meta-llama/Llama-3.1-8B-Instruct", "google/siglip-so400m-patch14-384"),
@@ -49,6 +50,17 @@ def test_the_numbers_of_the_paper(name):
     assert [stage.max_length for stage in stages] == [2048, 4096, 4096]
     assert all(stage.warmup_ratio == 0.03 and stage.weight_decay == 0 and stage.epochs == 1 for stage in stages)
     assert all(stage.num_latents == [4, 16, 36, 64, 144] for stage in stages)
+
+
+@pytest.mark.parametrize("name", ["x_3b", "8b"])
+def test_fine_tuning_starts_from_a_released_model_with_lora(name):
+    recipe = load_recipe(FOLDER / "finetune.yaml", model=name)
+    assert isinstance(recipe.model, ModelFromCheckpoint)
+    assert recipe.model.checkpoint.startswith("starriver030515/FUSION-")
+    assert recipe.stages[0].lora is not None
+    assert recipe.held_out is not None
+    everything = load_recipe(FOLDER / "finetune.yaml", ["stages.lora=null"], model=name)
+    assert everything.stages[0].lora is None
 
 
 def test_a_recipe_of_several_models_needs_the_name_of_one():

@@ -8,14 +8,14 @@ from fusionvl.data.easy_vqa import divide_train, load_split
 from fusionvl.engine import FusionEngine
 from fusionvl.run_folder import read_rows
 from fusionvl.train.config import HeldOut, MixtureData
-from fusionvl.train.held_out import held_out_samples
+from fusionvl.train.held_out import divide_data
 from fusionvl.train.run import train
 
 EASY_VQA = MixtureData(datasets=[{"kind": "easy-vqa", "part": "held-out", "max_turns": 1}])
 
 
 def test_they_are_about_images_that_are_not_trained_on():
-    samples = held_out_samples(HeldOut(EASY_VQA, questions=10_000), seed=0)
+    _, samples = divide_data(HeldOut(EASY_VQA, questions=10_000), [], seed=0)
     trained, held_out = divide_train(load_split("train"))
     assert len(samples) == len(held_out), "each row once, whatever is asked for"
     assert {sample.image for sample in samples} == {image.path for image in held_out}
@@ -28,7 +28,7 @@ def test_they_are_asked_at_intervals_and_after_the_last_step(tmp_path, recipe):
     assert [(line["stage"], line["step"]) for line in measured] == [("1", 3), ("1", 4), ("2", 3), ("2", 4)]
     shown = list(read_rows(tmp_path / "out" / "samples.jsonl", dict))
     assert len(shown) == 4 * recipe.held_out.shown
-    samples = held_out_samples(recipe.held_out, recipe.seed)
+    _, samples = divide_data(recipe.held_out, [], recipe.seed)
     engine = FusionEngine.from_pretrained(folder)
     for line, sample in zip(shown[-2:], samples, strict=False):
         assert (line["id"], line["question"], line["expected"]) == (

@@ -1,37 +1,14 @@
 """Starting points that other tests do not reach: a checkpoint as the authors released it, a GGUF converted once."""
 
 import json
-import shutil
 from dataclasses import replace
 
-import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from fusionvl.engine.loading import load_model
 from fusionvl.train import run
 from fusionvl.train.config import MixtureData, ModelFromCheckpoint, ModelFromScratch
-from fusionvl.train.scratch import train_tokenizer
 from fusionvl.train.starting_point import starting_point
-
-TEXTS = ["what shape is in the image?", "is there a red circle?", "yes", "no"]
-
-
-@pytest.fixture
-def released(reference_dir, tmp_path):
-    """A checkpoint in the released layout, with a tokenizer and an embedding for each of its tokens."""
-    folder = shutil.copytree(reference_dir / "checkpoints" / "llama-siglip", tmp_path / "released")
-    tokenizer = train_tokenizer(TEXTS, vocab_size=300)
-    tokenizer.add_tokens(["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], special_tokens=True)
-    tokenizer.add_tokens(["<vision_start>", "<vision_end>"], special_tokens=True)
-    tokenizer.save_pretrained(folder)
-    tensors = load_file(folder / "model.safetensors")
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        tensors[name] = torch.randn(len(tokenizer), tensors[name].shape[1]) * tensors[name].std()
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": len(tokenizer)}))
-    return folder
 
 
 def test_a_released_checkpoint_is_trained(tmp_path, recipe, released):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fusionvl.data.csv_file import CsvFile
 from fusionvl.data.easy_vqa import EasyVqaSource
 from fusionvl.data.faults import Fault, check_image, try_row
 from fusionvl.data.file_source import FileSource
@@ -130,7 +131,7 @@ def open_mixture(
     Args:
         description: a mixture file or its contents; see `read_mixture_file`.
         seed: the run's seed.
-        image_folder: for JSON files whose entry names none; by default the file's own folder.
+        image_folder: for CSV and JSON files whose entry names none; by default the file's own folder.
         index_folder: where indexes are kept; see `open_index`.
 
     Raises:
@@ -163,6 +164,8 @@ def _file(entry: MixtureEntry, path: Path) -> RecordFile:
         return ParquetFile(path)
     if entry.kind == "tar":
         return TarFile(path)
+    if entry.kind == "csv":
+        return CsvFile(path, image_folder=entry.image_folder)
     return JsonFile(path, lines=entry.kind == "jsonl", image_folder=entry.image_folder)
 
 

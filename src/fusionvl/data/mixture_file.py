@@ -16,7 +16,8 @@ from fusionvl.data.sampling_strategy import Strategy
 
 Found = TypeVar("Found")
 
-_FILE_KINDS = ("json", "jsonl", "parquet", "tar")
+_FILE_KINDS = ("csv", "json", "jsonl", "parquet", "tar")
+_WITH_IMAGE_FOLDER = ("csv", "json", "jsonl")
 _EASY_VQA = "easy-vqa"
 _KEYS = {"kind", "name", "sampling_strategy", "weight"}
 _FILE_KEYS = _KEYS | {"json_path", "path", "image_folder"}
@@ -29,7 +30,7 @@ class MixtureEntry:
 
     Attributes:
         where: mixture file and entry, for messages.
-        kind: how its files are read: json, jsonl, parquet or tar; or easy-vqa.
+        kind: how its files are read: csv, json, jsonl, parquet or tar; or easy-vqa.
         name: names the source.
         files: what it consists of, in order; none for easy-VQA.
         strategy: which of its rows take part.
@@ -51,9 +52,10 @@ class MixtureEntry:
 def read_mixture_file(
     description: Path | Mapping[str, Any], *, image_folder: Path | None = None
 ) -> tuple[MixtureEntry, ...]:
-    """Reads a mixture: a YAML file, or what such a file would hold.
+    """Reads a mixture: a YAML file, or what such a file would hold; one data file or folder is a mixture by itself.
 
-    Keys of an entry: `json_path` (or `path`: a file or a pattern such as `shards/*.tar`), `sampling_strategy` (see
+    Keys of an entry: `json_path` (or `path`: a file, a pattern such as `shards/*.tar`, or a folder, which stands for
+    the data files of one kind that lie in it; pictures are none), `sampling_strategy` (see
     `Strategy`; `all` if left out), `image_folder`, `weight` (for every entry or for none), `kind` (by default from the
     file's ending) and `name` (by default the file's). easy-VQA is `kind: easy-vqa` without a file, with `part`,
     `questions` and `max_turns`. Relative paths are looked up from the mixture file's folder, then from the working
@@ -83,8 +85,10 @@ def read_mixture_file(
 
 
 def _load(path: Path) -> dict[Any, Any]:
+    if path.is_dir() or _ending(path) in _FILE_KINDS:
+        return {"datasets": [{"path": path.absolute()}]}
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such mixture file")
+        raise ValueError(f"{path}: there is no such mixture file or folder")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -119,18 +123,32 @@ def _files(given: Mapping[Any, Any], base: Path) -> tuple[Path, ...]:
     paths = [text for key in ("json_path", "path") if (text := _text(given, key))]
     if len(paths) != 1:
         raise ValueError("give the file as 'json_path' or as 'path', and only once")
-    return _look(paths[0], base, _matching, "there is no data file {}; correct 'json_path', or take the entry out")
+    kinds = ", ".join(f".{kind}" for kind in _FILE_KINDS)
+    missing = (
+        f"there is no data file {{}}, and no folder with one ({kinds}); correct 'json_path', or take the entry out"
+    )
+    return _look(paths[0], base, _matching, missing)
 
 
 def _matching(place: Path) -> tuple[Path, ...]:
-    """The file of this name, or the files that it is a pattern of."""
+    """The file of this name, the data files in a folder of this name, or the files that it is a pattern of."""
     if place.is_file():
         return (place,)
+    if place.is_dir():
+        return _data_files(place)
     return tuple(path for name in sorted(glob.glob(str(place), recursive=True)) if (path := Path(name)).is_file())
 
 
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    found = [path for path in sorted(folder.iterdir()) if _ending(path) in _FILE_KINDS and path.is_file()]
+    if len({_ending(path) for path in found}) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} holds data files of several kinds ({names}); name the one that is meant")
+    return tuple(found)
+
+
 def _kind(given: object, files: tuple[Path, ...]) -> str:
-    kind = files[0].suffix.removeprefix(".").lower() if given is None else given
+    kind = _ending(files[0]) if given is None else given
     if kind in _FILE_KINDS:
         return str(kind)
     if given is not None:
@@ -140,9 +158,13 @@ def _kind(given: object, files: tuple[Path, ...]) -> str:
     )
 
 
+def _ending(path: Path) -> str:
+    return path.suffix.removeprefix(".").lower()
+
+
 def _image_folder(given: Mapping[Any, Any], kind: str, base: Path, default: Path | None) -> Path | None:
     text = _text(given, "image_folder")
-    if kind in ("json", "jsonl"):
+    if kind in _WITH_IMAGE_FOLDER:
         if text is None and default is None:
             return None
         # The default was not written in the mixture file, so it is not looked up from there.
@@ -150,7 +172,7 @@ def _image_folder(given: Mapping[Any, Any], kind: str, base: Path, default: Path
         missing = "there is no image folder {}; correct 'image_folder'"
         return _look(text or str(default), start, lambda place: place if place.is_dir() else None, missing)
     if text:
-        raise ValueError(f"'image_folder' is for JSON files; {kind} files hold their images themselves")
+        raise ValueError(f"'image_folder' is for CSV and JSON files; {kind} files hold their images themselves")
     return None
 
 

@@ -17,12 +17,17 @@ def add_engine_options(parser: argparse.ArgumentParser, *, generation: bool = Tr
     parser.add_argument("--num-latents", metavar="N", type=int, help="latent tokens per question, a square number")
     add_loading_options(parser)
     if generation:
-        parser.add_argument("--max-new-tokens", metavar="N", type=positive, default=512)
+        parser.add_argument("--max-new-tokens", metavar="N", type=positive, default=512, help="bound on an answer")
 
 
 def add_loading_options(parser: argparse.ArgumentParser) -> None:
     """Add `--dtype`, `--device` and `--quantize`: how a model is loaded."""
-    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        help="the weights' number format",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--quantize", choices=["int8", "int4"], help="hold the weights in fewer bits: less memory")
 

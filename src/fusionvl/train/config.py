@@ -54,10 +54,11 @@ class LearningRates:
 
 @dataclass
 class MixtureData:
-    """What a mixture names: LLaVA JSON, parquet, tar shards, easy-VQA; by file or written out in the recipe.
+    """What a mixture names: CSV, LLaVA JSON, parquet, tar shards, easy-VQA; by file or written out in the recipe.
 
     Attributes:
-        path: The mixture file, `datasets: [{json_path, sampling_strategy}]`; relative to the working directory.
+        path: The mixture file, `datasets: [{json_path, sampling_strategy}]`, or one data file or folder alone;
+            relative to the working directory.
         datasets: What would stand in such a file; either this or `path`.
         image_folder: For entries of the mixture without one of their own.
         mirror: Whether images are mirrored at random; only for data without left, right and writing.
@@ -80,18 +81,25 @@ class HeldOut:
     """Questions that are asked while training, about data that is not trained on.
 
     Attributes:
-        data: Where they come from; the first question of each sample is asked.
+        data: Where they come from; the first question of each sample is asked. Either this or `share`.
+        share: Of the pictures of the stages' own data, about so many are held out of all stages, and asked about. What
+            is in a picture decides on which side it is.
         questions: How many of them; an answer counts when it is exactly the given one.
         shown: How many of them are written down with the model's answer.
         max_new_tokens: Bound on each answer.
     """
 
-    data: MixtureData
+    data: MixtureData | None = None
+    share: float | None = None
     questions: int = 256
     shown: int = 8
     max_new_tokens: int = 32
 
     def __post_init__(self) -> None:
+        if (self.data is None) == (self.share is None):
+            raise ValueError("held_out: give either 'data', or the 'share' of the stages' pictures to hold out")
+        if self.share is not None and not 0 < self.share < 1:
+            raise ValueError(f"held_out.share is {self.share}, and must be between 0 and 1")
         check_at_least(1, self, "questions", "max_new_tokens", within="held_out.")
         check_at_least(0, self, "shown", within="held_out.")
 
@@ -206,12 +214,17 @@ class StageConfig:
                 f"learning_rates.{frozen[0]}, or leave its adapters out"
             )
 
+    @property
+    def rows_of_a_step(self) -> int:
+        """Rows of an optimizer step, of all processes together."""
+        return self.batch_size * self.gradient_accumulation
+
     def steps(self, rows: int) -> int:
         """Optimizer steps over data of so many rows."""
         if self.max_steps is not None:
             return self.max_steps
         assert self.epochs is not None  # one of the two is given
-        return max(1, math.ceil(self.epochs * rows / (self.batch_size * self.gradient_accumulation)))
+        return max(1, math.ceil(self.epochs * rows / self.rows_of_a_step))
 
     def passes_of_each(self, processes: int) -> int:
         """Forward passes of an optimizer step in each of several processes.
@@ -278,10 +291,10 @@ class ModelFromParts:
 
 @dataclass
 class ModelFromCheckpoint:
-    """A whole FUSION, ours or released, for instance of an earlier stage.
+    """A whole FUSION, ours or released: to go on from an earlier stage, or to be taught something of one's own.
 
     Attributes:
-        checkpoint: Hub name or folder.
+        checkpoint: Hub name, folder or `package:NAME/FOLDER`; the shipped model is `package:fusionvl/assets/nano`.
         attention: Attention implementation to train with.
         kind: Which starting point.
     """

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from fusionvl.data.mixture import Mixture
+from fusionvl.data.picture_split import split_by_picture
 from fusionvl.data.sample import Sample
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import conversation
@@ -22,15 +24,35 @@ logger = logging.getLogger(__name__)
 _BATCH = 64
 
 
-def held_out_samples(held_out: HeldOut, seed: int) -> list[Sample]:
-    """The samples whose first questions are asked, each row of the data at most once.
+def divide_data(held_out: HeldOut | None, mixtures: list[Mixture], seed: int) -> tuple[list[Mixture], list[Sample]]:
+    """What each stage trains on, and the samples whose first questions are asked.
+
+    Args:
+        held_out: The recipe's block; without one nothing is asked.
+        mixtures: Of the stages.
+        seed: The run's.
 
     Raises:
-        ValueError: When the data cannot be opened, or one of the samples or its image cannot be read.
+        ValueError: When held-out data cannot be opened or divided off, or one of the samples or its image cannot be
+            read.
     """
-    mixture = open_data(held_out.data, seed)
-    count = min(held_out.questions, len(mixture))
-    samples = [mixture.read(mixture.order.at(position)) for position in range(count)]
+    if held_out is None:
+        return mixtures, []
+    if held_out.share is None:
+        assert held_out.data is not None  # one of the two is given
+        return mixtures, _samples(held_out, [open_data(held_out.data, seed)])
+    divided = [split_by_picture(mixture, held_out.share) for mixture in mixtures]
+    return [kept for kept, _ in divided], _samples(held_out, [asked for _, asked in divided])
+
+
+def _samples(held_out: HeldOut, mixtures: list[Mixture]) -> list[Sample]:
+    """Each once, also where several stages have it."""
+    found = [
+        mixture.read(mixture.order.at(position))
+        for mixture in mixtures
+        for position in range(min(held_out.questions, len(mixture)))
+    ]
+    samples = list(dict.fromkeys(found))[: held_out.questions]
     for sample in samples:
         if sample.image is not None:
             load_image(sample.image)

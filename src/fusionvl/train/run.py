@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from fusionvl.data.extras import import_extra
+from fusionvl.data.mixture import Mixture
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionConfig
 from fusionvl.processing import FusionProcessor
@@ -22,8 +23,9 @@ from fusionvl.run_folder import check_place, claim, forget_unfinished, write_who
 from fusionvl.train.adapters import check_adapters
 from fusionvl.train.config import Recipe, StageConfig, dump_recipe
 from fusionvl.train.dataset import open_data
-from fusionvl.train.held_out import held_out_samples
+from fusionvl.train.held_out import divide_data
 from fusionvl.train.metrics import check_trackers
+from fusionvl.train.model_card import model_card
 from fusionvl.train.processes import is_first, meet, wait, world_size
 from fusionvl.train.stage import StageRun, computes_in_bfloat16
 from fusionvl.train.starting_point import starting_point
@@ -55,7 +57,7 @@ def train(recipe: Recipe, output: Path, stage: str = "all") -> Path:
         if not each.result.is_dir():
             each.train(source)
         source = each.result
-    return source if runs[-1].stage is not recipe.stages[-1] else _save_final(recipe, source, output / "model")
+    return source if runs[-1].stage is not recipe.stages[-1] else _save_final(recipe, runs, output / "model")
 
 
 def _prepare(recipe: Recipe, output: Path, stages: list[StageConfig]) -> list[StageRun]:
@@ -64,15 +66,10 @@ def _prepare(recipe: Recipe, output: Path, stages: list[StageConfig]) -> list[St
     check_trackers(recipe.report_to)
     check_adapters(stages, computes_in_bfloat16(recipe.precision))
     check_place(output)
-    held_out = [] if recipe.held_out is None else held_out_samples(recipe.held_out, recipe.seed)
-    runs = []
-    for stage in stages:
-        stage.passes_of_each(world_size())
-        try:
-            mixture = open_data(stage.data, recipe.seed)
-        except ValueError as error:
-            raise ValueError(f"Stage {stage.name}: {error}") from error
-        runs.append(StageRun(recipe, stage, mixture, held_out, output))
+    mixtures, held_out = divide_data(recipe.held_out, [_open(stage, recipe.seed) for stage in stages], recipe.seed)
+    runs = [
+        StageRun(recipe, stage, mixture, held_out, output) for stage, mixture in zip(stages, mixtures, strict=True)
+    ]
     before = recipe.stages[: recipe.stages.index(stages[0])]
     if before and not _result(output, before[-1]).is_dir():
         raise ValueError(
@@ -87,6 +84,14 @@ def _prepare(recipe: Recipe, output: Path, stages: list[StageConfig]) -> list[St
         write_whole(output / "recipe.yaml", dump_recipe(recipe))
     wait()
     return runs
+
+
+def _open(stage: StageConfig, seed: int) -> Mixture:
+    stage.passes_of_each(world_size())
+    try:
+        return open_data(stage.data, seed)
+    except ValueError as error:
+        raise ValueError(f"Stage {stage.name}: {error}") from error
 
 
 def _result(output: Path, stage: StageConfig) -> Path:
@@ -130,10 +135,12 @@ def _check_num_latents(stages: list[StageConfig], config: FusionConfig, processo
                 raise ValueError(f"Stage {stage.name}: {error}") from error
 
 
-def _save_final(recipe: Recipe, source: Path, folder: Path) -> Path:
-    """Write the last stage's model in the format that the recipe asks for."""
+def _save_final(recipe: Recipe, runs: Sequence[StageRun], folder: Path) -> Path:
+    """Write the last stage's model in the format that the recipe asks for, with its card."""
+    source = str(runs[-1].result)
     with written_whole(folder, is_first=is_first(), meet=wait) as unfinished:
         if is_first():
-            load_model(str(source), getattr(torch, recipe.save_dtype)).save_pretrained(unfinished)
-            load_processor(str(source)).save_pretrained(unfinished)
+            load_model(source, getattr(torch, recipe.save_dtype)).save_pretrained(unfinished)
+            load_processor(source).save_pretrained(unfinished)
+            (unfinished / "README.md").write_text(model_card(recipe, runs), encoding="utf-8")
     return folder

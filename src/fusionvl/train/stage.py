@@ -4,6 +4,7 @@ Knows what a stage is made of; the steps are in `training_loop.py`, the stages' 
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class StageRun:
             loop = TrainingLoop(
                 model, optimizers, self.recipe, self.stage, self.steps, compute_dtype, questions, log, self.folder
             )
-            loop.run(iter(self._loader(processor, first_step)), first_step)
+            loop.run(_batches(self._loader(processor, first_step)), first_step)
             log.draw()
         save_result(model, processor, self.result)
 
@@ -158,6 +159,17 @@ class StageRun:
     def _announce(self, first_step: int) -> None:
         steps = f"{self.steps} steps of {self.stage.batch_size} x {self.stage.gradient_accumulation} rows"
         logger.info("Stage %s: %s%s", self.stage.name, steps, f", going on after {first_step}" if first_step else "")
+
+
+def _batches(loader: DataLoader[Any]) -> Iterator[dict[str, Any]]:
+    """A loader's batches; what a worker process refuses is told without the worker's traceback."""
+    try:
+        yield from loader
+    except ValueError as error:
+        _, in_worker, sentence = str(error).rpartition("\nValueError: ")
+        if not in_worker:
+            raise
+        raise ValueError(sentence.strip()) from error
 
 
 def computes_in_bfloat16(precision: Precision) -> bool:

@@ -5,6 +5,7 @@ Knows recipes; what each kind of start takes is in `scratch.py` and `parts.py`.
 
 import torch
 
+from fusionvl.data.extras import locate
 from fusionvl.engine.loading import load_model, load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor
@@ -28,7 +29,8 @@ def starting_point(recipe: Recipe) -> tuple[FusionForConditionalGeneration, Fusi
         return build_from_scratch(spec, texts, _default_num_latents(recipe), recipe.seed)
     if isinstance(spec, ModelFromParts):
         return build_from_parts(spec, _default_num_latents(recipe), recipe.seed)
-    return load_model(spec.checkpoint, torch.float32), load_processor(spec.checkpoint)
+    checkpoint = locate(spec.checkpoint)
+    return load_model(checkpoint, torch.float32), load_processor(checkpoint)
 
 
 def _default_num_latents(recipe: Recipe) -> int:
