@@ -9,8 +9,7 @@ import torch
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import Answer, ContextExceeded, conversation
-from fusionvl.engine.events import Finish, Piece
-from fusionvl.engine.sampling import SamplingSettings
+from fusionvl.engine.events import Finish, Piece, SamplingSettings
 
 QUESTIONS = ["What colour is the circle?", "How many cups are there?", "Is there a blue shape?", "cups", "Käse 🙂?"]
 SAMPLING = {"temperature": 1.3, "top_p": 0.9, "max_new_tokens": 15}
