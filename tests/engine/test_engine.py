@@ -1,10 +1,7 @@
 """Questions in, answers out: one answer whichever way it is asked for, image work done once, failures in words."""
 
-import threading
-
 import pytest
 import torch
-from PIL import Image
 from transformers import LogitsProcessor, StoppingCriteria
 
 from fusionvl.engine import FusionEngine
@@ -301,33 +298,3 @@ class TestFromPretrained:
             (tmp_path / "picture.png").read_bytes(),
         ):
             assert engine.ask(image, QUESTION, max_new_tokens=NEW) == expected
-
-
-def test_many_threads(engine):
-    """More images than the cache holds, asked for in different orders at once."""
-    images = [Image.new("RGB", (30, 30), (60 * index, 255 - 50 * index, 90)) for index in range(4)]
-    expected = [engine.ask(image, QUESTION, max_new_tokens=NEW) for image in images]
-    one = engine.cache.num_bytes // 4
-    small = FusionEngine(engine.model, engine.processor, cache_bytes=2 * one)
-    assert len(set(expected)) > 1
-    wrong, start = [], threading.Barrier(3)
-
-    def work(offset):
-        start.wait()
-        for step in range(6):
-            index = (offset + step) % 4
-            if offset == 2:
-                found = "".join(small.stream(conversation(images[index], QUESTION), max_new_tokens=NEW)).strip()
-            else:
-                found = small.ask(images[index], QUESTION, max_new_tokens=NEW)
-            if found != expected[index]:
-                wrong.append((index, found))
-
-    threads = [threading.Thread(target=work, args=(offset,)) for offset in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    assert small.cache.hits + small.cache.misses == 18
-    assert small.cache.num_bytes <= 2 * one
