@@ -9,8 +9,7 @@ import torch
 
 from fusionvl.engine import FusionEngine
 from fusionvl.engine.engine import Answer, ContextExceeded, conversation
-from fusionvl.engine.events import Finish, Piece
-from fusionvl.engine.sampling import SamplingSettings
+from fusionvl.engine.events import Finish, Piece, SamplingSettings
 
 QUESTIONS = ["What colour is the circle?", "How many cups are there?", "Is there a blue shape?", "cups", "Käse 🙂?"]
 SAMPLING = {"temperature": 1.3, "top_p": 0.9, "max_new_tokens": 15}
@@ -287,18 +286,22 @@ class TestFailures:
 
 
 def test_threads_at_once(endless, picture, other_picture):
-    """They share a model and a cache that holds one picture; each gets what it gets alone."""
+    """They share a model and a cache that holds one picture; each gets what it gets alone, told or in one batch."""
     asked = [
         (conversation(image, question), {"seed": seed, "n": seed + 1, **SAMPLING})
         for seed, (image, question) in enumerate([(picture, "cups"), (other_picture, "cups"), (None, "blue")])
     ]
-    expected = [ask(endless, messages, **settings) for messages, settings in asked]
+
+    def answers(engine, messages, settings):
+        return ask(engine, messages, **settings) + engine.answer([messages], max_new_tokens=8)
+
+    expected = [answers(endless, *one) for one in asked]
     small = FusionEngine(endless.model, endless.processor, cache_bytes=endless.cache.num_bytes // 2)
     found, start = {}, threading.Barrier(3)
 
     def work(number):
         start.wait()
-        found[number] = [ask(small, messages, **settings) for messages, settings in asked[number:] + asked[:number]]
+        found[number] = [answers(small, *one) for one in asked[number:] + asked[:number]]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -306,6 +309,7 @@ def test_threads_at_once(endless, picture, other_picture):
     for thread in threads:
         thread.join()
     assert found == {number: expected[number:] + expected[:number] for number in range(3)}
+    assert 0 < small.cache.num_bytes <= small.cache.max_bytes
 
 
 def rows_and_tokens(engine):

@@ -12,8 +12,8 @@ from fusionvl.engine import FusionEngine, devices, loading, quantization
 from fusionvl.engine.checkpoint_files import check_tokenizer
 from fusionvl.engine.devices import choose_device, choose_dtype
 from fusionvl.engine.engine import conversation
+from fusionvl.engine.events import SamplingSettings
 from fusionvl.engine.quantized_layers import Int8Linear, fits_int4, fits_int8, int4_linear
-from fusionvl.engine.sampling import SamplingSettings
 from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 

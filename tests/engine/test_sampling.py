@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
-from fusionvl.engine.sampling import FIRST_CANDIDATES, Sampler, SamplingSettings, log_probabilities
+from fusionvl.engine.events import SamplingSettings
+from fusionvl.engine.sampling import FIRST_CANDIDATES, Sampler, log_probabilities
 
 LOGITS = torch.tensor([0.1, 0.5, 0.15, 0.25]).log()
 

@@ -100,6 +100,12 @@ def test_latents_may_be_written_as_vllms_clients_write_them(server):
     assert error_of(unknown, 400, "unknown_parameter")["param"] == "chat_template_kwargs.crop"
 
 
+def test_null_is_the_default(server):
+    names = ("stream", "stream_options", "temperature", "top_p", "seed", "stop", "max_tokens", "n", "logprobs",
+             "top_logprobs", "num_latents", "chat_template_kwargs")  # fmt: skip
+    assert settings_told(server, **dict.fromkeys(names)) == settings_told(server)
+
+
 def test_greedy_is_the_default_and_one_stop_may_be_a_string(server):
     told = settings_told(server, stop="end")
     assert "temperature=0.0, top_p=1.0, seed=None, stop=('end',), top_logprobs=None" in told
@@ -143,6 +149,7 @@ def test_harmless_parameters_are_accepted(server):
         ({"presence_penalty": 0.5}, "unsupported_parameter", "presence_penalty"),
         ({"logit_bias": {"1": 1}}, "unsupported_parameter", "logit_bias"),
         ({"temprature": 1}, "unknown_parameter", "temprature"),
+        ({"temprature": None}, "unknown_parameter", "temprature"),
         ({"temperature": 2.1}, "invalid_parameter", "temperature"),
         ({"temperature": "1"}, "invalid_parameter", "temperature"),
         ({"temperature": True}, "invalid_parameter", "temperature"),

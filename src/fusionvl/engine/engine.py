@@ -15,11 +15,11 @@ from transformers import BatchFeature
 
 from fusionvl.engine.decoding import Choose, RunningAnswer, decode
 from fusionvl.engine.emission import TokenBytes
-from fusionvl.engine.events import Event, Piece
+from fusionvl.engine.events import Event, Piece, SamplingSettings
 from fusionvl.engine.feature_cache import FeatureCache, with_features
 from fusionvl.engine.loading import check_belong_together, load_placed, load_processor
 from fusionvl.engine.quantization import bits_of
-from fusionvl.engine.sampling import Sampler, SamplingSettings
+from fusionvl.engine.sampling import Sampler
 from fusionvl.engine.sources import shipped_model
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionProcessor

@@ -1,4 +1,4 @@
-"""How answers are sampled: the settings, and the way from logits to the next tokens and their log probabilities.
+"""How answers are sampled: the way from logits to the next tokens, and to their log probabilities.
 
 Everything stays on the device of the logits, all answers at once; a whole vocabulary is sorted only for a nucleus of
 many thousand tokens. Each answer draws from a generator of its own, so that it depends neither on its neighbours nor
@@ -8,58 +8,16 @@ Shapes: N answers, V tokens of the vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
+
+from fusionvl.engine.events import SamplingSettings
 
 FIRST_CANDIDATES = 256  # of the most likely tokens: the nucleus of most distributions lies among them
 WIDENING = 16  # times as many when it does not
 
 LogProbabilities = tuple[float, list[tuple[int, float]]]
 """Of a token, and of the most likely tokens: ids with theirs."""
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How a conversation is answered.
-
-    Attributes:
-        max_new_tokens: Bound on each answer; the decoder's context may bound it further.
-        temperature: 0 is greedy.
-        top_p: Share of probability that is sampled from; 1 is all of it.
-        seed: Of the first answer's random numbers; every further answer has the next seed. None draws one.
-        stop: Texts that end an answer; they are not part of it.
-        top_logprobs: How many alternatives to report for each token; None reports no log probabilities at all.
-        num_latents: Latent tokens of each question; None is the processor's default.
-        n: Answers to the conversation.
-
-    Raises:
-        ValueError: On values outside their range.
-    """
-
-    max_new_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    top_logprobs: int | None = None
-    num_latents: int | None = None
-    n: int = 1
-
-    def __post_init__(self) -> None:
-        for name, value in (("max_new_tokens", self.max_new_tokens), ("n", self.n)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number of at least 0, not {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
-        if self.top_logprobs is not None and self.top_logprobs < 0:
-            raise ValueError(f"top_logprobs must be at least 0, not {self.top_logprobs}")
-        if self.seed is not None and not -(2**63) <= self.seed < 2**63:
-            raise ValueError(f"seed must be a whole number of 64 bits, not {self.seed}")
-        if isinstance(self.stop, str) or not all(self.stop):
-            raise ValueError(f"stop must be texts of at least one character each, not {self.stop!r}")
 
 
 class Sampler:

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from fusionvl.engine.events import SamplingSettings
 from fusionvl.serve.chat_completion import ChatCompletion
 from fusionvl.serve.errors import ApiError
 from fusionvl.serve.images import ImageReader
@@ -61,7 +62,7 @@ class Chat:
             async for event in events:
                 for chunk in completion.add(event):
                     yield chunk
-        if request.wants_usage:
+        if request.stream_options.include_usage:
             yield completion.last_chunk()
 
     async def explain(self, request: ChatRequest) -> dict[str, Any]:
@@ -89,23 +90,17 @@ class Chat:
             return dict(await anext(events))
 
     def _answers(self, request: ChatRequest) -> AsyncGenerator[Any, None]:
-        settings: dict[str, Any] = {
-            "max_new_tokens": request.max_new_tokens or self._limits.max_new_tokens,
-            "temperature": request.temperature or 0.0,
-            "top_p": request.top_p or 1.0,
-            "seed": request.seed,
-            "stop": tuple(request.stop or ()),
-            "top_logprobs": (request.top_logprobs or 0) if request.logprobs else None,
-            "num_latents": request.latents,
-            "n": request.choices,
-        }
-
-        def ask(engine: Any, messages: Conversation) -> Work:
-            from fusionvl.engine.sampling import SamplingSettings  # torch comes with it: not before the model
-
-            return engine.events(messages, SamplingSettings(**settings))
-
-        return self._in_time(request, ask)
+        settings = SamplingSettings(
+            max_new_tokens=request.max_new_tokens or self._limits.max_new_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            stop=tuple(request.stop),
+            top_logprobs=request.top_logprobs if request.logprobs else None,
+            num_latents=request.latents,
+            n=request.n,
+        )
+        return self._in_time(request, lambda engine, messages: engine.events(messages, settings))
 
     async def _in_time(self, request: ChatRequest, ask: Ask) -> AsyncGenerator[Any, None]:
         """What the model tells within the time of an answer, waiting included; closing it stops the work."""
@@ -129,17 +124,12 @@ class Chat:
         # Before the request takes a place in the line: slow sites must not fill it.
         content = await self._images.read(*image_at) if image_at else None
 
-        async def prepare(engine: Any) -> Work:
-            """Do in other threads what needs no turn of the model: pixels, and the engine's own preparations."""
+        def prepare(engine: Any) -> Work:
+            image = self._images.pixels(content, image_at[1]) if content and image_at else None
+            return ask(engine, [_as_engine_takes_it(message, image) for message in request.messages])
 
-            def work() -> Work:
-                image = self._images.pixels(content, image_at[1]) if content and image_at else None
-                return ask(engine, [_as_engine_takes_it(message, image) for message in request.messages])
-
-            threads = self._images.threads if image_at else None
-            return await asyncio.get_running_loop().run_in_executor(threads, work)
-
-        async with contextlib.aclosing(self._line.events(request.choices, prepare)) as events:
+        threads = self._images.threads if image_at else None
+        async with contextlib.aclosing(self._line.events(request.n, prepare, threads)) as events:
             async for event in events:
                 yield event
 

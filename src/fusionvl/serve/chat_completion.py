@@ -31,7 +31,7 @@ class ChatCompletion:
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
         self._head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
-        self._choices = [_Choice() for _ in range(request.choices)]
+        self._choices = [_Choice() for _ in range(request.n)]
 
     def add(self, event: Piece | Finish) -> list[dict[str, Any]]:
         """Take an event; the chunks that tell it. The first one of a choice says who speaks."""
@@ -70,7 +70,7 @@ class ChatCompletion:
         finish_reason: str | None = None,
     ) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        usage = {"usage": None} if self._request.wants_usage else {}
+        usage = {"usage": None} if self._request.stream_options.include_usage else {}
         return {**self._head, "object": "chat.completion.chunk", "choices": [choice], **usage}
 
     def _told(self, logprobs: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -104,7 +104,7 @@ class StreamOptions(_Strict):
 class TemplateOptions(_Strict):
     """As vLLM takes them; `num_latents` of the request itself means the same."""
 
-    num_latents: int | None = Field(None, ge=0, le=2**16)
+    num_latents: int | None = Field(default=None, ge=0, le=2**16)
 
 
 class ChatRequest(_Strict):
@@ -112,24 +112,25 @@ class ChatRequest(_Strict):
 
     model: str = Field(max_length=200)
     messages: list[Message] = Field(min_length=1, max_length=512, fail_fast=True)
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
-    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    temperature: float = Field(0.0, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-_INT64, lt=_INT64)
-    stop: list[str] | None = None
+    stop: list[str] = []
     max_tokens: int | None = Field(None, ge=1, lt=_INT64)
     max_completion_tokens: int | None = Field(None, ge=1, lt=_INT64)
-    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=20)
     num_latents: int | None = Field(None, ge=0, le=2**16)
     """Ours: latent tokens of each question, a square number."""
-    chat_template_kwargs: TemplateOptions | None = None
+    chat_template_kwargs: TemplateOptions = TemplateOptions()
 
     @model_validator(mode="before")
     @classmethod
     def _only_what_can_be_done(cls, given: Any) -> Any:
+        """A parameter that is null is not given."""
         if not isinstance(given, dict):
             return given
         for name in sorted(_CANNOT & given.keys()):
@@ -137,7 +138,8 @@ class ChatRequest(_Strict):
                 raise PydanticCustomError(
                     "unsupported_parameter", "these models cannot do that: leave it out", {"name": name}
                 )
-        return {name: value for name, value in given.items() if name not in _WITHOUT_EFFECT and name not in _CANNOT}
+        left_out = _WITHOUT_EFFECT | _CANNOT | {name for name in cls.model_fields if given.get(name) is None}
+        return {name: value for name, value in given.items() if name not in left_out}
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -146,8 +148,8 @@ class ChatRequest(_Strict):
 
     @field_validator("stop")
     @classmethod
-    def _few_stops(cls, stop: list[str] | None) -> list[str] | None:
-        if stop is not None and (len(stop) > _STOPS or not all(0 < len(text) <= 256 for text in stop)):
+    def _few_stops(cls, stop: list[str]) -> list[str]:
+        if len(stop) > _STOPS or not all(0 < len(text) <= 256 for text in stop):
             raise PydanticCustomError(
                 "invalid_parameter", f"give at most {_STOPS} texts of 1 to 256 characters each, found {len(stop)}"
             )
@@ -155,40 +157,25 @@ class ChatRequest(_Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ChatRequest":
-        if self.stream_options is not None and not self.stream:
+        if "stream_options" in self.model_fields_set and not self.stream:
             raise PydanticCustomError("invalid_parameter", "stream_options are for stream: true only")
-        if self.top_logprobs is not None and not self.logprobs:
+        if "top_logprobs" in self.model_fields_set and not self.logprobs:
             raise PydanticCustomError("invalid_parameter", "top_logprobs needs logprobs: true")
-        bounds = {self.max_tokens, self.max_completion_tokens} - {None}
-        if len(bounds) > 1:
+        if len({self.max_tokens, self.max_completion_tokens} - {None}) > 1:
             raise PydanticCustomError("invalid_parameter", "max_tokens and max_completion_tokens differ: give one")
-        if len({self.num_latents, self._latents_of_template} - {None}) > 1:
+        if len({self.num_latents, self.chat_template_kwargs.num_latents} - {None}) > 1:
             raise PydanticCustomError("invalid_parameter", "num_latents stands there twice, and differs: give one")
         return self
 
     @property
-    def _latents_of_template(self) -> int | None:
-        return self.chat_template_kwargs.num_latents if self.chat_template_kwargs else None
-
-    @property
     def latents(self) -> int | None:
         """`num_latents`, whichever way it was written."""
-        return self._latents_of_template if self.num_latents is None else self.num_latents
-
-    @property
-    def choices(self) -> int:
-        """How many answers are asked for."""
-        return self.n or 1
+        return self.chat_template_kwargs.num_latents if self.num_latents is None else self.num_latents
 
     @property
     def max_new_tokens(self) -> int | None:
         """The bound on each answer, whichever way it was written."""
         return self.max_completion_tokens or self.max_tokens
-
-    @property
-    def wants_usage(self) -> bool:
-        """Whether a stream is to end with the counts of tokens."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
 
 def parse(body: bytes) -> ChatRequest:

@@ -7,8 +7,8 @@ request waits; when it does no more, the work is closed at its next event.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,12 +82,15 @@ class WaitingLine:
         """Answers that wait."""
         return sum(job.answers for job in self._open if job.waits)
 
-    async def events(self, answers: int, prepare: Callable[[Any], Awaitable[Work]]) -> AsyncGenerator[Any, None]:
+    async def events(
+        self, answers: int, prepare: Callable[[Any], Work], threads: Executor | None = None
+    ) -> AsyncGenerator[Any, None]:
         """Stand in line, then tell what the model's work yields; leaving gives up the place, and stops the work.
 
         Args:
             answers: How many the request asks for.
-            prepare: Makes the work out of the model; needs no turn of it.
+            prepare: Makes the work out of the model; needs no turn of it, and is called in one of `threads`.
+            threads: None are the event loop's own.
 
         Raises:
             ApiError: When too many wait already, the model cannot do the work, or the server ends.
@@ -103,7 +106,7 @@ class WaitingLine:
             if self._model is None:
                 raise shutting_down()
             try:
-                job.work = await prepare(self._model)
+                job.work = await self._loop.run_in_executor(threads, prepare, self._model)
             except ApiError:
                 raise
             except Exception as error:
