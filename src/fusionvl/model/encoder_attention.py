@@ -1,9 +1,9 @@
 """Attention of the vision encoder: torch's, with a way around its kernel where that is slow in bfloat16.
 
 On CPUs that multiply matrices of bfloat16 in hardware (AMX), torch's fused kernel is the fastest way forward; backward
-it takes longer than plain matrix products do. On other x86 CPUs the same kernel takes less time in float32, conversions
+it takes longer than plain matrix products do. On other x86 CPUs that kernel takes less time in float32, conversions
 included, and is more exact. Which one runs is a rule and not a timing, so that two runs on one machine compute the
-same; its figures are in docs/performance.md. Knows queries, keys, values and an additive bias; knows no layers, and
+same; the figures are in docs/performance.md. Knows queries, keys, values and an additive bias; knows no layers, and
 leaves causal attention to torch, whose kernel skips half of the work.
 
 Shapes: N images, H heads, T queries, S keys, c head width.
