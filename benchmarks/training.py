@@ -37,7 +37,7 @@ from training_subjects import (
     torchs_attention,
 )
 
-EXACT = 1e-4  # float32: relative difference of losses and gradient norms that rounding explains
+EXACT = 1e-4  # float32: relative difference of losses and gradients that rounding explains
 COMPARED = ((OURS, ORIGINAL), (OURS, LLAVA_BASE), (OURS, LLAVA_FIVE), (OURS_CHECKPOINTED, OURS))
 Results = dict[str, list[StepTimes]]
 
@@ -105,13 +105,13 @@ def timed(subjects: dict[str, Subject], options: argparse.Namespace) -> Results:
 def print_checks(subjects: dict[str, Subject], place: Placement) -> dict[str, float]:
     """Hold that what is compared computes the same; otherwise its speed means nothing."""
     print("\nCHECKS: relative difference to our step", flush=True)
-    loss, norm = subjects[OURS].loss_and_gradient_norm()
+    loss, gradient = subjects[OURS].loss_and_gradient()
     table = {}
     for name in (ORIGINAL, OURS_CHECKPOINTED):
         progress(f"check: {name}")
-        other_loss, other_norm = subjects[name].loss_and_gradient_norm()
+        other_loss, other_gradient = subjects[name].loss_and_gradient()
         table[f"{name}, loss"] = abs(other_loss - loss) / abs(loss)
-        table[f"{name}, norm of the gradient"] = abs(other_norm - norm) / norm
+        table[f"{name}, gradient"] = relative_error(other_gradient, gradient)
     for name, value in table.items():
         print(f"{name:<60}{value:>12.2e}")
     if place.dtype == torch.float32 and max(table.values()) > EXACT:
@@ -125,6 +125,10 @@ def compared(results: Results, pairs: Sequence[tuple[str, str]]) -> dict[str, tu
         f"{top} / {bottom}": ([run.whole for run in results[top]], [run.whole for run in results[bottom]])
         for top, bottom in pairs
     }
+
+
+def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
 
 
 def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) -> dict[str, float]:
@@ -161,7 +165,13 @@ def print_attention(geometry: Geometry, place: Placement, options: argparse.Name
     subjects[whole] = dataclasses.replace(first, compute_dtype=torch.bfloat16, setting=torchs_attention)
     pairs = [("bfloat16 sdpa", whole), *((f"{name} eager", f"{name} sdpa") for name in DTYPES)]
     pairs += [(f"bfloat16 {attention}", f"float32 {attention}") for attention in ("sdpa", "eager")]
-    return print_ratios("RATIOS OF ATTENTION TIMES", compared(timed(subjects, options), pairs))
+    table = print_ratios("RATIOS OF ATTENTION TIMES", compared(timed(subjects, options), pairs))
+    _, exact = subjects["float32 sdpa"].loss_and_gradient()
+    print("\nERROR of the gradient against float32 sdpa")
+    for name, subject in subjects.items():
+        table[f"{name}, error"] = relative_error(subject.loss_and_gradient()[1], exact)
+        print(f"{name:<60}{table[f'{name}, error']:>12.2e}")
+    return table
 
 
 if __name__ == "__main__":

@@ -96,14 +96,14 @@ class Subject:
         self.optimizer.zero_grad()
         return StepTimes(forward - started, backward - forward, now(device) - backward)
 
-    def loss_and_gradient_norm(self) -> tuple[float, float]:
-        """Of one batch; the weights stay."""
+    def loss_and_gradient(self) -> tuple[float, torch.Tensor]:
+        """Of one batch, the gradient of all weights as one vector; the weights stay."""
         loss = self.loss()
         loss.backward()
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
         self.optimizer.zero_grad()
-        return float(loss.detach()), float(norm)
+        return float(loss.detach()), whole
 
 
 def fusion_subjects(

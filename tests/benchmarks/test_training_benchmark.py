@@ -34,7 +34,8 @@ class TestBenchmark:
         for section in SECTIONS:
             assert f"\n{section}" in run.stdout
         assert tuple(results["ratios"]) == RATIOS
-        assert tuple(results["attention"]) == ATTENTION
+        assert tuple(results["attention"])[:5] == ATTENTION
+        assert results["attention"]["bfloat16 sdpa, error"] < 0.1
 
     def test_every_number_is_finite_and_no_time_is_negative(self, benchmark, numbers):
         _, results = benchmark

@@ -239,7 +239,7 @@ class ModelFromScratch:
         vocab_size: Size of the tokenizer's vocabulary.
         tokenizer_data: What the tokenizer is trained on in place of the stages' data, so that runs on other data can
             start from the same weights.
-        attention: Attention implementation to train with; on a CPU in bfloat16 `eager` is the fastest.
+        attention: Attention implementation to train with; see docs/performance.md for which is the fastest.
         kind: Which starting point.
     """
 
