@@ -97,7 +97,7 @@ def plot(seconds: dict[str, dict[int, float]], path: Path) -> None:
         axes.plot(sizes, times, "o", color="#0072B2")
         axes.plot(sizes, straight(sizes, times), color="0.6", linestyle=":")
         axes.set_xlabel(what)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(times))
     figure.axes[0].set_ylabel("seconds of a prefill")
     figure.savefig(path, dpi=110)
 
