@@ -59,9 +59,9 @@ def question(geometry: Geometry, place: Placement) -> Figures:
     jobs = {name: functools.partial(ask, subject, 1) for name, subject in subjects.items()}
     times = interleaved(jobs, tuple(jobs), REPEATS, lambda _: None)
     for name, runs in times.items():
-        yield f"{name} question, vision encoding, ms", 1000 * statistics.median(run.vision for run in runs)
-        yield f"{name} question, first token, ms", 1000 * statistics.median(run.first_token for run in runs)
-    first, second = ([run.first_token for run in times[name]] for name in ("first", "second"))
+        yield f"{name} question, vision encoding, ms", 1000 * statistics.median(run.vision.wall for run in runs)
+        yield f"{name} question, first token, ms", 1000 * statistics.median(run.first_token.wall for run in runs)
+    first, second = ([run.first_token.wall for run in times[name]] for name in ("first", "second"))
     yield "second question / first question", ratios(second, first).median
 
 
@@ -97,7 +97,7 @@ def decoding_time(
         start = now(place.device)
         tokens.copy_(step(model, tokens, positions, cache))  # out of the graph's memory, which the next step reuses
         positions += 1
-        times.append(now(place.device) - start)
+        times.append((now(place.device) - start).wall)
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     return statistics.median(times[NEW_TOKENS // 2 :]), held  # the first steps compile and record
 
@@ -119,8 +119,8 @@ def training(geometry: Geometry, place: Placement) -> Figures:
     memory = PeakMemory(place.device)
     steps = [subject.step() for _ in range(REPEATS)]
     for part in ("forward", "backward", "optimizer", "whole"):
-        yield f"{part}, ms", 1000 * statistics.median(getattr(step, part) for step in steps)
-    seconds = statistics.median(step.whole for step in steps)
+        yield f"{part}, ms", 1000 * statistics.median(getattr(step, part).wall for step in steps)
+    seconds = statistics.median(step.whole.wall for step in steps)
     yield "tokens/s of the decoder", subject.tokens / seconds
     yield "share of the peak", 3 * forward / seconds / peak  # the backward pass has two products for each
     yield "memory beyond weights and optimizer state, GiB", memory.growth() / 2**30
@@ -140,8 +140,8 @@ def narrow(geometry: Geometry, place: Placement, bits: str) -> Figures:
     times = interleaved(jobs, tuple(jobs), REPEATS, lambda _: None)
     for name, model in models.items():
         yield f"weights in {name}, GiB", model.get_memory_footprint() / 2**30
-        yield f"first token, {name}, ms", 1000 * statistics.median(run.first_token for run in times[name])
-        yield f"a decoded token, {name}, ms", 1000 / statistics.median(run.decode_rate for run in times[name])
+        yield f"first token, {name}, ms", 1000 * statistics.median(run.first_token.wall for run in times[name])
+        yield f"a decoded token, {name}, ms", 1000 * statistics.median(run.token.wall for run in times[name])
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def timed(run: Callable[[], object], place: Placement) -> float:
     for _ in range(REPEATS):
         start = now(place.device)
         run()
-        times.append(now(place.device) - start)
+        times.append((now(place.device) - start).wall)
     return statistics.median(times)
 
 
@@ -186,7 +186,7 @@ def copy_bandwidth(device: torch.device) -> float:
     for _ in range(REPEATS + 1):
         start = now(device)
         target.copy_(source)
-        times.append(now(device) - start)
+        times.append((now(device) - start).wall)
     return 2 * source.nbytes / min(times[1:])
 
 

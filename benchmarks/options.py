@@ -38,8 +38,6 @@ def speed_options(description: str, early_guidance: str, early_guidance_help: st
     """Options of the benchmarks that compare a model with others; `early_guidance` is the default of that option."""
     parser = model_options(description, "mid", early_guidance, early_guidance_help)
     add = parser.add_argument
-    add("--compare-attention", action="store_true",
-        help="time eager against sdpa attention in float32 and in bfloat16, too")  # fmt: skip
     add("--memory-of", nargs="+",
         help="print only the peak memory of these subjects; the benchmark calls itself with it")  # fmt: skip
     return parser

@@ -4,14 +4,22 @@
 
 The checkpoints are tiny and random: nothing in them was trained to bear rounding, so this is the hard case. Each row
 is asked for NEW_TOKENS greedy tokens; counted is how many of them the narrow model chooses, too, when it is given the
-whole model's tokens before each. What fewer bits cost a trained model: `fusionvl eval easy-vqa --quantize int8`; time
-and memory at full size: `python benchmarks/rehearsal.py --preset 3b --quantize int8`.
+whole model's tokens before each. Then the time of a token, with layers as wide as those of a decoder of a billion
+weights. What fewer bits cost a trained model: `fusionvl eval easy-vqa --quantize int8`; time and memory at full size:
+`python benchmarks/rehearsal.py --preset 3b --quantize int8`.
 """
 
 import argparse
+import dataclasses
+import functools
+import tempfile
 from pathlib import Path
 
 import torch
+from geometry import PRESETS, Placement, build_fusion
+from measure import interleaved, print_ratios
+from options import DTYPES, progress
+from subjects import ask, asked_anew, fusion_prompt
 
 from fusionvl.engine.loading import load_config, load_model
 from fusionvl.engine.quantization import BITS, load_on_cpu
@@ -21,11 +29,16 @@ from fusionvl.model.token_layout import IMAGE, LATENT, QUESTION_END, TEXT
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference" / "checkpoints"
 NUM_LATENTS, NEW_TOKENS = 16, 16
+WIDE = dataclasses.replace(
+    PRESETS["small"], decoder_width=2048, decoder_mlp=5632, decoder_heads=16, decoder_key_value_heads=16,
+    decoder_layers=4, interaction_layers=1, vocabulary=1024,
+)  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10, help="random questions about random pictures")
+    parser.add_argument("--rounds", type=int, default=5, help="of the times")
     options = parser.parse_args()
     print(f"{'checkpoint':<16}{'bits':<10}{'tokens equal':>14}{'logits, relative error':>26}")
     folders = [*sorted(REFERENCE.iterdir()), shipped_model()]
@@ -39,6 +52,27 @@ def main() -> None:
         for name, narrow in forms.items():
             equal, error = compare(narrow, rows, expected)
             print(f"{folder.name:<16}{name:<10}{equal:>8} of {options.rows * NEW_TOKENS}{error:>26.4f}")
+    print_speed(options.rounds)
+
+
+def print_speed(rounds: int) -> None:
+    """The time of a prefill and of a token, against those of the whole weights in float32."""
+    places = {name: Placement(torch.device("cpu"), dtype, "sdpa") for name, dtype in DTYPES.items()}
+    whole = build_fusion(WIDE, "masked", places["float32"])
+    with tempfile.TemporaryDirectory() as folder:
+        whole.save_pretrained(folder)
+        models = {bits: load_on_cpu(folder, whole.config, torch.float32, bits) for bits in BITS}
+        models |= {"float32": whole, "bfloat16": load_model(folder, torch.bfloat16).eval()}
+    jobs = {}
+    for name, model in models.items():
+        model.generation_config.eos_token_id = None  # answers are as long as asked for
+        prompt = fusion_prompt(WIDE, places["bfloat16" if name == "bfloat16" else "float32"], turns=1, seed=0)
+        jobs[name] = functools.partial(ask, asked_anew(model, prompt), NEW_TOKENS)
+    results = interleaved(jobs, tuple(jobs), rounds, progress)
+    for stage in ("first_token", "token"):
+        times = {name: [getattr(run, stage) for run in runs] for name, runs in results.items()}
+        pairs = {f"{name} / float32": (times[name], times["float32"]) for name in times if name != "float32"}
+        print_ratios(stage.replace("_", " ").upper(), pairs)
 
 
 def random_row(model: FusionForConditionalGeneration, seed: int) -> dict[str, torch.Tensor]:

@@ -21,7 +21,7 @@ from fusionvl.model.token_layout import IMAGE, LATENT, QUESTION_END, TEXT
 GUIDE_TOKENS_PER_TURN = 16
 TEXT_TOKENS = 60  # of a chat of one question: system prompt, headers and the question
 ANSWER_TOKENS = 12  # of an earlier turn
-TURNS = 3
+TURNS = 8
 VIEWS = 5
 
 FUSION_METHODS = ("encode_images", "get_global_features", "get_patch_states")
@@ -73,13 +73,13 @@ def ask(subject: Subject, new_tokens: int) -> Stages:
     """Ask once, greedily, and time the stages of the answer."""
     subject.prepare()
     device = subject.model.device
-    vision, tokens = MethodClock(device), TokenClock()
+    vision, tokens = MethodClock(device), TokenClock(device)
     with vision.watching(subject.model.model, subject.vision_methods):
         start = now(device)
         subject.model.generate(**subject.question(), streamer=tokens, max_new_tokens=new_tokens, do_sample=False)
-    times = tokens.times
-    rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else None
-    return Stages(vision.seconds, times[0] - start, rate)
+    first, *further = tokens.times
+    token = (further[-1] - first) / len(further) if further else None
+    return Stages(vision.time, first - start, token)
 
 
 def fusion_subjects(geometry: Geometry, ours: EarlyGuidance, place: Placement) -> dict[str, Subject]:

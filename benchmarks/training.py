@@ -2,7 +2,7 @@
 
     python benchmarks/training.py                                     # mid-size model, on the CPU or the GPU there is
     python benchmarks/training.py --preset 3b --device cuda --batch-size 8 --json speed.json
-    python benchmarks/training.py --compare-attention                 # also: which attention, which dtype
+    python benchmarks/training.py --compare-attention --preset nano   # also: which attention, which dtype
 
 A step is forward, backward and AdamW on float32 weights; `--dtype bfloat16` computes under autocast. All steps run in
 one process in interleaved rounds after a warm-up and are compared as ratios within a round; peak memory on a CPU comes
@@ -13,44 +13,32 @@ from fresh processes, one for each model. `original-style` is our reconstruction
 import argparse
 import dataclasses
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from geometry import Geometry, Placement
-from measure import Spread, count_operations, interleaved, matmul_peak, print_spreads, ratios
+from measure import Time, count_operations, interleaved, matmul_peak, print_ratios, print_times
 from options import DTYPES, geometry_of, placement_of, print_settings, progress, settings, speed_options
 from original_style import share_weights
-from peak_memory import PeakMemory
+from peak_memory import PeakMemory, print_memory
 from training_subjects import (
     LLAVA_BASE,
-    LLAVA_BASE_CHECKPOINTED,
     LLAVA_FIVE,
     OF_LLAVA,
     ORIGINAL,
     OURS,
     OURS_CHECKPOINTED,
-    OURS_WHOLE_LOGITS,
     StepTimes,
     Subject,
     fusion_subjects,
     llava_subjects,
-    torchs_backward,
+    torchs_attention,
 )
 
-LARGE_VOCABULARY = 128256  # Llama 3's
-EXACT = 1e-4  # float32: relative difference of losses and gradient norms that rounding explains
-COMPARED = (
-    (OURS, ORIGINAL),
-    (OURS, LLAVA_BASE),
-    (OURS, LLAVA_FIVE),
-    (OURS_CHECKPOINTED, OURS),
-    (OURS_CHECKPOINTED, LLAVA_BASE_CHECKPOINTED),
-)
-COMPARED_LARGE = ((OURS, OURS_WHOLE_LOGITS), (OURS, LLAVA_BASE))
+EXACT = 1e-4  # float32: relative difference of losses and gradients that rounding explains
+COMPARED = ((OURS, ORIGINAL), (OURS, LLAVA_BASE), (OURS, LLAVA_FIVE), (OURS_CHECKPOINTED, OURS))
 Results = dict[str, list[StepTimes]]
 
 
@@ -69,12 +57,13 @@ def main(arguments: Sequence[str]) -> None:
     subjects = subjects_of(geometry, place, options, names_in(COMPARED))
     report["checks"] = print_checks(subjects, place)
     results = timed(subjects, options)
-    report["steps"] = print_steps(subjects, results, options)
-    report["ratios"] = print_ratios("STEP", results, COMPARED)
+    report["steps"] = print_times("STEPS", results, ("forward", "backward", "optimizer", "whole"))
+    report["ratios"] = print_ratios("RATIOS OF STEP TIMES", compared(results, COMPARED))
     report["mfu"] = print_mfu(subjects, results, place)
-    report["memory"] = print_memory("PEAK MEMORY", tuple(subjects), place, arguments)
+    groups = [[name for name in subjects if (name in OF_LLAVA) == of_llava] for of_llava in (False, True)]
+    title = "PEAK MEMORY of a step beyond weights and optimizer state"
+    report["memory"] = print_memory(title, groups, __file__, arguments, place.device)
     del subjects
-    report["large_vocabulary"] = large_vocabulary(geometry, place, options, arguments)
     if options.compare_attention:
         report["attention"] = print_attention(geometry, place, options)
     if options.json:
@@ -85,6 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = speed_options(__doc__, "masked", "new models are trained with `masked`")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a step, one image each")
     parser.add_argument("--answer-tokens", type=int, default=128, help="labelled tokens of a row")
+    parser.add_argument("--compare-attention", action="store_true", help="time attention and number formats, too")
     options = parser.parse_args(arguments)
     if min(options.repeats, options.batch_size, options.answer_tokens) < 1:
         parser.error("--repeats, --batch-size and --answer-tokens must be at least 1")
@@ -115,13 +105,13 @@ def timed(subjects: dict[str, Subject], options: argparse.Namespace) -> Results:
 def print_checks(subjects: dict[str, Subject], place: Placement) -> dict[str, float]:
     """Hold that what is compared computes the same; otherwise its speed means nothing."""
     print("\nCHECKS: relative difference to our step", flush=True)
-    loss, norm = subjects[OURS].loss_and_gradient_norm()
+    loss, gradient = subjects[OURS].loss_and_gradient()
     table = {}
     for name in (ORIGINAL, OURS_CHECKPOINTED):
         progress(f"check: {name}")
-        other_loss, other_norm = subjects[name].loss_and_gradient_norm()
+        other_loss, other_gradient = subjects[name].loss_and_gradient()
         table[f"{name}, loss"] = abs(other_loss - loss) / abs(loss)
-        table[f"{name}, norm of the gradient"] = abs(other_norm - norm) / norm
+        table[f"{name}, gradient"] = relative_error(other_gradient, gradient)
     for name, value in table.items():
         print(f"{name:<60}{value:>12.2e}")
     if place.dtype == torch.float32 and max(table.values()) > EXACT:
@@ -129,32 +119,16 @@ def print_checks(subjects: dict[str, Subject], place: Placement) -> dict[str, fl
     return table
 
 
-def print_steps(subjects: dict[str, Subject], results: Results, options: argparse.Namespace) -> dict[str, Any]:
-    print("\nSTEPS: median [least .. greatest], milliseconds", flush=True)
-    head = "".join(f"{title:>24}" for title in ("forward", "backward", "optimizer", "step"))
-    print(f"{'':<34}{head}{'tokens/s':>12}{'samples/s':>12}")
-    table = {}
-    for name, runs in results.items():
-        columns = {
-            part: Spread.of([1000 * getattr(run, part) for run in runs])
-            for part in ("forward", "backward", "optimizer", "whole")
-        }
-        seconds = columns["whole"].median / 1000
-        rates = {"tokens_per_s": subjects[name].tokens / seconds, "samples_per_s": options.batch_size / seconds}
-        row = "".join(f"{spread.show(0):>24}" for spread in columns.values())
-        print(f"{name:<34}{row}{rates['tokens_per_s']:>12.0f}{rates['samples_per_s']:>12.2f}")
-        table[name] = {f"{part}_ms": dataclasses.asdict(spread) for part, spread in columns.items()} | rates
-    return table
+def compared(results: Results, pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[list[Time], list[Time]]]:
+    """Times of whole steps, by the name of their ratio."""
+    return {
+        f"{top} / {bottom}": ([run.whole for run in results[top]], [run.whole for run in results[bottom]])
+        for top, bottom in pairs
+    }
 
 
-def print_ratios(what: str, results: Results, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    print(f"\nRATIOS OF {what} TIMES: median [least .. greatest]; below 1 is faster", flush=True)
-    return print_spreads(
-        {
-            f"{top} / {bottom}": ratios([run.whole for run in results[top]], [run.whole for run in results[bottom]])
-            for top, bottom in pairs
-        }
-    )
+def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
 
 
 def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) -> dict[str, float]:
@@ -162,39 +136,13 @@ def print_mfu(subjects: dict[str, Subject], results: Results, place: Placement) 
     peak = matmul_peak(place.device, place.dtype)
     table = {"peak_operations_per_s": peak}
     print(f"{'measured peak, 10^9 operations/s':<60}{peak / 1e9:>12.0f}")
-    for counted, names in {
-        OURS: (OURS, OURS_CHECKPOINTED),
-        LLAVA_BASE: (LLAVA_BASE, LLAVA_BASE_CHECKPOINTED),
-        LLAVA_FIVE: (LLAVA_FIVE,),
-    }.items():
-        progress(f"operations: {counted}")
+    for name in subjects:
+        counted = OURS if name == OURS_CHECKPOINTED else name
+        progress(f"operations: {name}")
         _, operations = count_operations(subjects[counted].step, ())
-        for name in names:
-            table[name] = operations / min(run.whole for run in results[name]) / peak
-            print(f"{name:<60}{table[name]:>12.3f}")
+        table[name] = operations / min(run.whole.spent(place.device) for run in results[name]) / peak
+        print(f"{name:<60}{table[name]:>12.3f}")
     return table
-
-
-def print_memory(title: str, names: Sequence[str], place: Placement, arguments: Sequence[str]) -> dict[str, int]:
-    print(f"\n{title} of a step beyond weights and optimizer state, MiB", flush=True)
-    if not PeakMemory.is_known(place.device):
-        print("not measured: this system does not tell a process's peak memory in /proc")
-        return {}
-    table: dict[str, int] = {}
-    for of_llava in (False, True):
-        of_one_model = [name for name in names if (name in OF_LLAVA) == of_llava]
-        progress(f"memory: {'; '.join(of_one_model)}")
-        table |= peaks_in_a_fresh_process(of_one_model, arguments)
-    for name, peak in table.items():
-        print(f"{name:<60}{peak / 2**20:>12.1f}")
-    return table
-
-
-def peaks_in_a_fresh_process(names: Sequence[str], arguments: Sequence[str]) -> dict[str, int]:
-    command = [sys.executable, __file__, *arguments, "--memory-of", *names]
-    # Blocks go back to the system as soon as they are free: the high-water mark shows what was in use at once.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def peak_of(subject: Subject) -> int:
@@ -202,19 +150,6 @@ def peak_of(subject: Subject) -> int:
     memory = PeakMemory(subject.model.device)
     subject.step()
     return memory.growth()
-
-
-def large_vocabulary(
-    geometry: Geometry, place: Placement, options: argparse.Namespace, arguments: Sequence[str]
-) -> dict[str, Any]:
-    """What a vocabulary like Llama 3's costs, and what it saves not to hold all logits."""
-    names = names_in(COMPARED_LARGE)
-    subjects = subjects_of(dataclasses.replace(geometry, vocabulary=LARGE_VOCABULARY), place, options, names)
-    table = {"ratios": print_ratios("128k VOCABULARY STEP", timed(subjects, options), COMPARED_LARGE)}
-    del subjects
-    large = [*arguments, "--vocabulary", str(LARGE_VOCABULARY)]
-    table["memory"] = print_memory("PEAK MEMORY WITH THE 128k VOCABULARY", names, place, large)
-    return table
 
 
 def print_attention(geometry: Geometry, place: Placement, options: argparse.Namespace) -> dict[str, Any]:
@@ -227,10 +162,16 @@ def print_attention(geometry: Geometry, place: Placement, options: argparse.Name
         for attention, model in (("sdpa", first.model), ("eager", eager))
     }
     whole = "bfloat16 sdpa, all of it torch's"
-    subjects[whole] = dataclasses.replace(first, compute_dtype=torch.bfloat16, setting=torchs_backward)
+    subjects[whole] = dataclasses.replace(first, compute_dtype=torch.bfloat16, setting=torchs_attention)
     pairs = [("bfloat16 sdpa", whole), *((f"{name} eager", f"{name} sdpa") for name in DTYPES)]
     pairs += [(f"bfloat16 {attention}", f"float32 {attention}") for attention in ("sdpa", "eager")]
-    return print_ratios("ATTENTION", timed(subjects, options), pairs)
+    table = print_ratios("RATIOS OF ATTENTION TIMES", compared(timed(subjects, options), pairs))
+    _, exact = subjects["float32 sdpa"].loss_and_gradient()
+    print("\nERROR of the gradient against float32 sdpa")
+    for name, subject in subjects.items():
+        table[f"{name}, error"] = relative_error(subject.loss_and_gradient()[1], exact)
+        print(f"{name:<60}{table[f'{name}, error']:>12.2e}")
+    return table
 
 
 if __name__ == "__main__":

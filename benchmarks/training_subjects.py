@@ -11,57 +11,47 @@ from typing import Any
 
 import torch
 from geometry import EarlyGuidance, Geometry, Placement, build_fusion, build_llava
-from measure import now
+from measure import Time, now
 from original_style import original_style, share_weights
 from subjects import VIEWS, fusion_prompt, llava_prompt
 from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from fusionvl.model import encoder_attention, losses
+from fusionvl.model.encoder_attention import ENCODER_ATTENTION
+from fusionvl.model.losses import IGNORED
 
 OURS = "ours"
 OURS_CHECKPOINTED = "ours, checkpointing"
-OURS_WHOLE_LOGITS = "ours, all logits at once"
 ORIGINAL = "original-style"
 LLAVA_BASE = "LLaVA, base view"
-LLAVA_BASE_CHECKPOINTED = "LLaVA, base view, checkpointing"
 LLAVA_FIVE = "LLaVA, five views"
-OF_LLAVA = (LLAVA_BASE, LLAVA_BASE_CHECKPOINTED, LLAVA_FIVE)
+OF_LLAVA = (LLAVA_BASE, LLAVA_FIVE)
 
 Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of one training step."""
+    """Times of one training step."""
 
-    forward: float
-    backward: float
-    optimizer: float
+    forward: Time
+    backward: Time
+    optimizer: Time
 
     @property
-    def whole(self) -> float:
-        """Seconds from batch to updated weights."""
+    def whole(self) -> Time:
+        """From batch to updated weights."""
         return self.forward + self.backward + self.optimizer
 
 
 @contextmanager
-def all_logits_at_once() -> Iterator[None]:
-    """Within the block the cross entropy of FUSION holds the logits of all labelled positions."""
-    limit, losses.MAX_LOGITS = losses.MAX_LOGITS, 2**62
-    try:
-        yield
-    finally:
-        losses.MAX_LOGITS = limit
-
-
-@contextmanager
-def torchs_backward() -> Iterator[None]:
+def torchs_attention() -> Iterator[None]:
     """Within the block the encoder's attention is torch's in both directions."""
-    rule, encoder_attention._has_amx = encoder_attention._has_amx, lambda: False
+    ours, ENCODER_ATTENTION["sdpa"] = ENCODER_ATTENTION["sdpa"], sdpa_attention_forward
     try:
         yield
     finally:
-        encoder_attention._has_amx = rule
+        ENCODER_ATTENTION["sdpa"] = ours
 
 
 @dataclass(frozen=True)
@@ -80,7 +70,7 @@ class Subject:
     optimizer: torch.optim.Optimizer
     batch: Batch
     compute_dtype: torch.dtype
-    setting: Callable[[], AbstractContextManager[Any]]
+    setting: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     @property
     def tokens(self) -> int:
@@ -106,34 +96,27 @@ class Subject:
         self.optimizer.zero_grad()
         return StepTimes(forward - started, backward - forward, now(device) - backward)
 
-    def loss_and_gradient_norm(self) -> tuple[float, float]:
-        """Of one batch; the weights stay."""
+    def loss_and_gradient(self) -> tuple[float, torch.Tensor]:
+        """Of one batch, the gradient of all weights as one vector; the weights stay."""
         loss = self.loss()
         loss.backward()
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        whole = torch.cat([gradient.flatten() for gradient in gradients])
         self.optimizer.zero_grad()
-        return float(loss.detach()), float(norm)
+        return float(loss.detach()), whole
 
 
 def fusion_subjects(
     geometry: Geometry, guidance: EarlyGuidance, place: Placement, rows: int, answer_tokens: int
 ) -> dict[str, Subject]:
-    """Steps of FUSION in our procedure, with the memory savers on or off, and in the original-style procedure."""
+    """Steps of FUSION in our procedure, with and without checkpointing, and in the original-style procedure."""
     model = build_fusion(geometry, guidance, in_float32(place))
     optimizer = optimizer_of(model)
     prompts = [fusion_prompt(geometry, in_float32(place), turns=1, seed=row) for row in range(rows)]
     batch = with_answers(prompts, geometry, answer_tokens)
 
-    def subject(twin: PreTrainedModel, setting: Callable[[], Any] = nullcontext) -> Subject:
-        return Subject(twin, optimizer, batch, place.dtype, setting)
-
-    return {
-        OURS: subject(model),
-        OURS_CHECKPOINTED: subject(checkpointed(model)),
-        OURS_WHOLE_LOGITS: subject(model, all_logits_at_once),
-        ORIGINAL: subject(original_style(model)),
-    }
+    twins = {OURS: model, OURS_CHECKPOINTED: checkpointed(model), ORIGINAL: original_style(model)}
+    return {name: Subject(twin, optimizer, batch, place.dtype) for name, twin in twins.items()}
 
 
 def llava_subjects(geometry: Geometry, place: Placement, rows: int, answer_tokens: int) -> dict[str, Subject]:
@@ -145,9 +128,8 @@ def llava_subjects(geometry: Geometry, place: Placement, rows: int, answer_token
         for views in (1, VIEWS)
     )
     return {
-        LLAVA_BASE: Subject(model, optimizer, base, place.dtype, nullcontext),
-        LLAVA_BASE_CHECKPOINTED: Subject(checkpointed(model), optimizer, base, place.dtype, nullcontext),
-        LLAVA_FIVE: Subject(model, optimizer, five, place.dtype, nullcontext),
+        LLAVA_BASE: Subject(model, optimizer, base, place.dtype),
+        LLAVA_FIVE: Subject(model, optimizer, five, place.dtype),
     }
 
 
@@ -175,7 +157,7 @@ def with_answers(prompts: list[Batch], geometry: Geometry, answer_tokens: int) -
     generator = torch.Generator().manual_seed(len(prompts))
     answers = torch.randint(3, geometry.vocabulary - 1, (len(ids), answer_tokens), generator=generator).to(ids.device)
     batch["input_ids"] = torch.cat([ids, answers], dim=1)
-    batch["labels"] = torch.cat([torch.full_like(ids, losses.IGNORED), answers], dim=1)
+    batch["labels"] = torch.cat([torch.full_like(ids, IGNORED), answers], dim=1)
     batch["attention_mask"] = torch.ones_like(batch["input_ids"])
     if "mm_token_type_ids" in batch:
         batch["mm_token_type_ids"] = torch.cat([batch["mm_token_type_ids"], torch.zeros_like(answers)], dim=1)

@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 TINY = (
     "--preset", "nano", "--vision-width", "32", "--vision-mlp", "64", "--decoder-width", "32", "--decoder-mlp", "64",
     "--decoder-layers", "3", "--interaction-layers", "2", "--num-latents", "4", "--device", "cpu", "--threads", "1",
-    "--repeats", "1", "--compare-attention",
+    "--repeats", "1",
 )  # fmt: skip
 
 

@@ -4,15 +4,13 @@ import sys
 import pytest
 
 SECTIONS = (
-    "CHECKS", "STEPS", "RATIOS OF STEP TIMES", "MFU", "PEAK MEMORY of a step",
-    "RATIOS OF 128k VOCABULARY STEP TIMES", "PEAK MEMORY WITH THE 128k VOCABULARY", "RATIOS OF ATTENTION TIMES",
+    "CHECKS", "STEPS", "RATIOS OF STEP TIMES", "MFU", "PEAK MEMORY of a step", "RATIOS OF ATTENTION TIMES",
 )  # fmt: skip
 RATIOS = (
     "ours / original-style",
     "ours / LLaVA, base view",
     "ours / LLaVA, five views",
     "ours, checkpointing / ours",
-    "ours, checkpointing / LLaVA, base view, checkpointing",
 )
 ATTENTION = (
     "bfloat16 sdpa / bfloat16 sdpa, all of it torch's",
@@ -25,7 +23,7 @@ ATTENTION = (
 
 @pytest.fixture(scope="module")
 def benchmark(run_tiny):
-    return run_tiny("training.py", "--batch-size", "2", "--answer-tokens", "4")
+    return run_tiny("training.py", "--batch-size", "2", "--answer-tokens", "4", "--compare-attention")
 
 
 @pytest.mark.slow
@@ -36,26 +34,19 @@ class TestBenchmark:
         for section in SECTIONS:
             assert f"\n{section}" in run.stdout
         assert tuple(results["ratios"]) == RATIOS
-        assert set(results["large_vocabulary"]["ratios"]) == {
-            "ours / ours, all logits at once",
-            "ours / LLaVA, base view",
-        }
-        assert tuple(results["attention"]) == ATTENTION
+        assert tuple(results["attention"])[:5] == ATTENTION
+        assert results["attention"]["bfloat16 sdpa, error"] < 0.1
 
     def test_every_number_is_finite_and_no_time_is_negative(self, benchmark, numbers):
         _, results = benchmark
         assert all(math.isfinite(number) and number >= 0 for number in numbers(results))
-        assert all(step["tokens_per_s"] > 0 for step in results["steps"].values())
+        assert all(step["whole_cpu_ms"] > 0 for step in results["steps"].values())
         assert all(share > 0 for share in results["mfu"].values())
 
     def test_what_is_compared_computes_the_same(self, benchmark):
         _, results = benchmark
         assert len(results["checks"]) == 4
         assert max(results["checks"].values()) < 1e-4
-
-    def test_logits_of_all_positions_of_a_large_vocabulary_take_more_memory(self, benchmark):
-        memory = benchmark[1]["large_vocabulary"]["memory"]
-        assert memory["ours"] < memory["LLaVA, base view"]
 
 
 def test_refuses_an_empty_batch(run_script):

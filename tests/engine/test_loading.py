@@ -10,7 +10,7 @@ from torch import nn
 
 from fusionvl.engine import FusionEngine, devices, loading, quantization
 from fusionvl.engine.checkpoint_files import check_tokenizer
-from fusionvl.engine.devices import choose_device, choose_dtype
+from fusionvl.engine.devices import choose_device, choose_dtype, is_faster_in_bfloat16
 from fusionvl.engine.engine import conversation
 from fusionvl.engine.events import SamplingSettings
 from fusionvl.engine.quantized_layers import Int8Linear, fits_int4, fits_int8, int4_linear
@@ -65,6 +65,22 @@ class TestDtype:
         assert loaded.model.dtype == (torch.bfloat16 if is_fast else torch.float32)
         assert loaded.format == ("bfloat16 on cpu" if is_fast else "float32 on cpu")
         assert FusionEngine.from_pretrained(tmp_path, dtype="float32").model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "avx512_fp16": True, "cpu_name": "Intel Xeon"}, True),
+        ({"amx_bf16": False, "avx512_bf16": True, "avx512_fp16": True, "cpu_name": "Intel Xeon"}, False),  # hidden
+        ({"amx_bf16": False, "avx512_bf16": True, "avx512_fp16": False, "cpu_name": "Intel Xeon"}, True),
+        ({"amx_bf16": False, "avx512_bf16": True, "avx512_fp16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "Intel Xeon"}, False),
+        ({"architecture": "aarch64", "bf16": True}, True),
+    ],
+)
+def test_where_training_is_faster_in_bfloat16(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert is_faster_in_bfloat16(CPU) == expected
 
 
 class TestDevice:

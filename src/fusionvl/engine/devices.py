@@ -49,6 +49,19 @@ def multiplies_in_bfloat16(device: torch.device) -> bool:
     return any(found for name, found in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
+def is_faster_in_bfloat16(device: torch.device) -> bool:
+    """Whether products of many rows, as in training, take less time there in bfloat16 than in float32.
+
+    Intel's CPUs since Sapphire Rapids are meant to do them in AMX, which virtual machines may hide: their other
+    instructions for it take nearly twice as long as those for float32 (docs/performance.md).
+    """
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        hides_amx = found.get("avx512_fp16", False) and "Intel" in found.get("cpu_name", "")
+        return multiplies_in_bfloat16(device) and (found.get("amx_bf16", False) or not hides_amx)
+    return multiplies_in_bfloat16(device)
+
+
 def choose_dtype(name: str, own: torch.dtype, device: torch.device) -> torch.dtype:
     """The number format of a name; `auto` is the checkpoint's own where the device computes in it, else the best.
 

@@ -1,14 +1,16 @@
-"""Attention of the vision encoder: torch's, with a backward pass of our own where torch's is slow.
+"""Attention of the vision encoder: torch's, with a way around its kernel where that is slow in bfloat16.
 
 On CPUs that multiply matrices of bfloat16 in hardware (AMX), torch's fused kernel is the fastest way forward; backward
-it takes longer than plain matrix products do. Which one runs is a rule and not a timing, so that two runs on one
-machine compute the same. Knows queries, keys, values and an additive bias; knows no layers, and leaves causal
-attention to torch, whose kernel skips half of the work.
+it takes longer than plain matrix products do. On other x86 CPUs that kernel takes less time in float32, conversions
+included, and is more exact. Which one runs is a rule and not a timing, so that two runs on one machine compute the
+same; the figures are in docs/performance.md. Knows queries, keys, values and an additive bias; knows no layers, and
+leaves causal attention to torch, whose kernel skips half of the work.
 
 Shapes: N images, H heads, T queries, S keys, c head width.
 """
 
 import functools
+import platform
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 MAX_WEIGHTS = 2**21  # attention weights held at once in the backward pass: they stay near the cache
+MANY_QUERIES = 128  # from here on float32 pays for the conversion of keys and values; in training it always does
 
 
 def attend(
@@ -31,7 +34,7 @@ def attend(
     dropout: float,
     is_causal: bool,
 ) -> tuple[torch.Tensor, None]:
-    """`sdpa` of transformers' attention interface; the output is torch's own in every case.
+    """`sdpa` of transformers' attention interface; in bfloat16 on a CPU as its kind computes it fastest.
 
     Args:
         module: The attention module.
@@ -46,12 +49,19 @@ def attend(
     Returns:
         (N, T, H, c), and no weights.
     """
+    settings: dict[str, Any] = {"scaling": scaling, "dropout": dropout, "is_causal": is_causal}
+    if is_causal or dropout or not queries.is_cpu or queries.dtype != torch.bfloat16:
+        return sdpa_attention_forward(module, queries, keys, values, bias, **settings)
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (queries, keys, values))
-    if learns and not is_causal and dropout == 0 and queries.is_cpu and queries.dtype == torch.bfloat16 and _has_amx():
+    if learns and _has_amx():
         return _Attention.apply(queries, keys, values, bias, scaling).transpose(1, 2).contiguous(), None
-    return sdpa_attention_forward(
-        module, queries, keys, values, bias, scaling=scaling, dropout=dropout, is_causal=is_causal
-    )
+    if (learns or queries.shape[2] >= MANY_QUERIES) and _is_faster_in_float32():
+        bias = None if bias is None else bias.float()
+        with torch.autocast("cpu", enabled=False):  # which would make them narrow again
+            wide = (tensor.float() for tensor in (queries, keys, values))
+            output, _ = sdpa_attention_forward(module, *wide, bias, **settings)
+        return output.to(queries.dtype), None
+    return sdpa_attention_forward(module, queries, keys, values, bias, **settings)
 
 
 ENCODER_ATTENTION = AttentionInterface()
@@ -62,6 +72,11 @@ ENCODER_ATTENTION["sdpa"] = attend
 @functools.cache
 def _has_amx() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+@functools.cache
+def _is_faster_in_float32() -> bool:
+    return platform.machine() in ("x86_64", "AMD64") and not _has_amx()
 
 
 class _Attention(torch.autograd.Function):

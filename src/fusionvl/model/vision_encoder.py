@@ -129,7 +129,9 @@ class GuidedEncoderLayer(SiglipEncoderLayer):
         _, guide_keys, guide_values = self._project(guide)
         keys, values = torch.cat([keys, guide_keys], dim=2), torch.cat([values, guide_values], dim=2)
         patches = self._finish(hidden_states, self._attend(queries, keys, values, key_bias))
-        # Reference, section 3: the released weights were trained with a flat softmax in the guide's early rows.
+        # Reference, section 3: the released weights were trained with a flat softmax in the guide's early rows. The
+        # authors' code adds the dtype's minimum to every score, so autograd hands their queries and keys a gradient
+        # although the output does not depend on them. It is no gradient of the loss, and is not repeated here.
         return patches, self._finish(guide, _mean_of_real_values(values, key_bias))
 
     def advance_patches(self, patches: torch.Tensor) -> tuple[torch.Tensor, KeysValues]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from fusionvl.data.mixture import Mixture
 from fusionvl.data.sample import Sample
-from fusionvl.engine.devices import multiplies_in_bfloat16
+from fusionvl.engine.devices import is_faster_in_bfloat16
 from fusionvl.engine.loading import load_processor
 from fusionvl.model import FusionForConditionalGeneration
 from fusionvl.processing import FusionCollator, FusionProcessor
@@ -175,8 +175,8 @@ def _batches(loader: DataLoader[Any]) -> Iterator[dict[str, Any]]:
 def computes_in_bfloat16(precision: Precision) -> bool:
     """Whether forward and backward passes are computed in bfloat16; weights and optimizers stay float32.
 
-    `auto` is where the device has instructions for it; one that only emulates them takes many times as long.
+    `auto` is where the device is faster in it than in float32.
     """
     if precision != "auto":
         return precision == "bfloat16"
-    return multiplies_in_bfloat16(own_device())
+    return is_faster_in_bfloat16(own_device())
