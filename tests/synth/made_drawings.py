@@ -1,4 +1,4 @@
-"""Drawings made by the tests: a rectangle for each thing, in a colour and of a width of its own, marked at its left."""
+"""Drawings made by the tests: a rectangle for each thing, of its own colour and width, marked at its left."""
 
 import json
 

@@ -131,7 +131,7 @@ BROKEN = "iconify-json-twemoji-1.2.3.tgz is no package of twemoji: "
         (without_package, "holds no iconify-json-twemoji-*.tgz: npm pack @iconify-json/twemoji"),
         (cut_package, BROKEN),
         (text_for_package, BROKEN),
-        (lambda folder: pack(folder, "twemoji", icons_json=None), f'{BROKEN}"filename \'package/icons.json\' not'),
+        (lambda folder: pack(folder, "twemoji", icons_json=None), f"{BROKEN}\"filename 'package/icons.json' not"),
         (lambda folder: pack(folder, "twemoji", icons_json={}), f"{BROKEN}its icons.json holds no icons"),
         (lambda folder: pack(folder, "twemoji", info_json=[]), f"{BROKEN}its info.json is no JSON object"),
         (lambda folder: pack(folder, "twemoji", info_json={"license": {}}), f"{BROKEN}'spdx'"),
@@ -168,8 +168,8 @@ def test_npm_fetches_what_is_not_given(script, packages, tmp_path, monkeypatch, 
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
     npm.write_text(
-        f'#!/bin/sh\nname=iconify-json-${{2#@iconify-json/}}-1.2.3.tgz\n'
-        f'[ "$4" = --pack-destination ] && cp {packages}/$name "$5/" && echo $name || {{ echo "npm error" >&2; exit 1; }}\n'
+        f"#!/bin/sh\nname=iconify-json-${{2#@iconify-json/}}-1.2.3.tgz\n"
+        f'[ "$4" = --pack-destination ] && cp {packages}/$name "$5/" && echo $name && exit\necho "npm error" >&2\nexit 1\n'
     )
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{npm.parent}:/usr/bin:/bin")

@@ -247,7 +247,7 @@ def test_a_language_model_asks_about_scenes(recipe, tmp_path, capsys):
         ),
         (
             {"rows": {"DrawnThing": 1}, "images": {"kind": "procedural", "drawings": "nowhere"}},
-            "There are no drawings in nowhere: no nowhere/index.json. Fetch them with python scripts/fetch_drawings.py",
+            "There are no drawings in nowhere: no nowhere/index.json. Fetch them with python scripts/",
         ),
         ({"images": {"kind": "procedural", "size": 10}}, "size must be from 64 to 1024 pixels, not 10"),
     ],

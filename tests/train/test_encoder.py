@@ -234,9 +234,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights_and_log(recipe, tmp_pa
                 raise KilledError
             return take(self, step, batch)
 
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
+        with monkeypatch.context() as patch:
             patch.setattr(encoder_pretraining._Loop, "_take", killed)
-            pretrain(recipe, tmp_path / "killed")
+            with pytest.raises(KilledError):
+                pretrain(recipe, tmp_path / "killed")
     pretrain(recipe, tmp_path / "killed")
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
@@ -256,7 +257,7 @@ def test_a_folder_of_another_recipe_or_of_other_data_is_refused(trained, recipe,
     recipe = replace(recipe, data=replace(recipe.data, datasets=[{"json_path": str(path)}]), max_steps=1, held_out=[])
     pretrain(recipe, tmp_path / "run")
     path.write_text(path.read_text().replace("white", "pale"))
-    with pytest.raises(ValueError, match="data_fingerprint: .* choose another --output"):
+    with pytest.raises(ValueError, match=r"data_fingerprint: .* choose another --output"):
         pretrain(recipe, tmp_path / "run")
 
 
@@ -265,7 +266,9 @@ def test_a_run_that_never_began_leaves_its_folder_to_the_corrected_recipe(recipe
     with pytest.raises(ValueError, match=r"encoder.vision: image_size \(32\) is no multiple of patch_size \(7\)"):
         pretrain(wrong, tmp_path)
     bad = [replace(recipe.held_out[0], data=recipe.data, name="seen"), recipe.held_out[0]]
-    short = replace(recipe, max_steps=1, held_out=bad, encoder=replace(recipe.encoder, vision={**VISION, "num_hidden_layers": 2}))
+    short = replace(
+        recipe, max_steps=1, held_out=bad, encoder=replace(recipe.encoder, vision={**VISION, "num_hidden_layers": 2})
+    )
     pretrain(short, tmp_path)
     assert len(values_of(tmp_path, "held_out_accuracy/seen")) == 1
 
@@ -319,7 +322,9 @@ def test_a_run_may_start_from_an_encoder(trained, recipe_path, recipe, tmp_path,
     path = tmp_path / "more.yaml"
     path.write_text(yaml.safe_dump(values))
     assert main(["train", str(path), "--output", str(tmp_path / "more")]) == 0
-    assert values_of(tmp_path / "more", "held_out_accuracy/unseen") == values_of(trained, "held_out_accuracy/unseen")[-1:]
+    assert (
+        values_of(tmp_path / "more", "held_out_accuracy/unseen") == values_of(trained, "held_out_accuracy/unseen")[-1:]
+    )
     before, after = (load_file(folder / "model" / "model.safetensors") for folder in (trained, tmp_path / "more"))
     assert before.keys() == after.keys()
     for name, weight in before.items():
@@ -343,7 +348,10 @@ def test_a_run_may_start_from_an_encoder(trained, recipe_path, recipe, tmp_path,
         ("encoder.text.projection_size=16", "pictures and captions are compared at one width"),
         ("encoder.vision.num_hidden_layers=0", "encoder.vision.num_hidden_layers is 0, and must be at least 1"),
         ("encoder.vocab_size=10", "encoder.vocab_size is 10, and a tokenizer has at least 260"),
-        ("encoder={vision: {hidden_size: 18, num_attention_heads: 2}, text: {}}", "hidden_size (18) is no multiple of 4"),
+        (
+            "encoder={vision: {hidden_size: 18, num_attention_heads: 2}, text: {}}",
+            "hidden_size (18) is no multiple of 4",
+        ),
         ("batch_size=1", "batch_size"),
         ("max_steps=0", "max_steps"),
         ("learning_rate=0", "nothing would be learned"),
@@ -391,7 +399,9 @@ def test_a_sample_without_a_picture_is_named(recipe, tmp_path):
         row["conversations"][0]["value"] = "What is it?"
     path.write_text(json.dumps(rows))
     data = replace(recipe.data, datasets=[{"json_path": str(path)}])
-    with pytest.raises(ValueError, match=r"sample '\d+' has no picture, and stage 0 learns from pictures with captions"):
+    with pytest.raises(
+        ValueError, match=r"sample '\d+' has no picture, and stage 0 learns from pictures with captions"
+    ):
         pretrain(replace(recipe, data=data), tmp_path / "run")
 
 

@@ -304,7 +304,9 @@ def starting_encoder(recipe: EncoderRecipe, mixture: Mixture) -> tuple[SiglipMod
     if not isinstance(given, FreshEncoder):
         return _open_siglip(given.checkpoint)
     if given.vocab_size < SMALLEST_VOCABULARY:
-        raise ValueError(f"encoder.vocab_size is {given.vocab_size}, and a tokenizer has at least {SMALLEST_VOCABULARY}")
+        raise ValueError(
+            f"encoder.vocab_size is {given.vocab_size}, and a tokenizer has at least {SMALLEST_VOCABULARY}"
+        )
     captions = {caption_of(mixture.read(mixture.order.at(place))) for place in range(min(len(mixture), _CAPTIONS))}
     tokenizer = train_tokenizer(sorted(captions), given.vocab_size)
     tokenizer.padding_side = "right"

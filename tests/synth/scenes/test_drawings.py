@@ -153,7 +153,9 @@ def spoiled(folder, tmp_path, spoil):
 
 
 def test_drawings_that_are_not_there_are_told(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"no .*index.json. Fetch them with python scripts/fetch_drawings.py --output"):
+    with pytest.raises(
+        ValueError, match=r"no .*index.json. Fetch them with python scripts/fetch_drawings.py --output"
+    ):
         Drawings(tmp_path)
     with pytest.raises(ValueError, match="holds no drawings of picasso, only of a, b"):
         Drawings(folder, ["a", "picasso"])

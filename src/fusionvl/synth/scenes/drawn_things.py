@@ -97,7 +97,7 @@ def one_drawn(draws: Draws, split: Split) -> Scene:
 
 
 def several_drawn(draws: Draws, split: Split, count: int | None = None) -> Scene:
-    """So many different things, two to six when not told: half of the time anywhere, else in the cells of a lattice."""
+    """So many different things, two to six if not told: half of the time anywhere, else in the cells of a lattice."""
     count = count or draws.one_of((2, 2, 3, 3, 3, 4, 4, 4, 5, 6))
     place = _anywhere if draws.chance(0.5) else _in_cells
     return _scene(draws, _together(draws, split, count), place)
