@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -158,13 +159,40 @@ def test_help_loads_no_torch(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "r.yaml", "--stages", "2"], ["ask", "a.png", "what?", "--sed", "x=1"]]
+    "arguments",
+    [
+        ["train", "r.yaml", "--stages", "2"],
+        ["train", "r.yaml", "--seed=2"],
+        ["ask", "a.png", "what?", "--sed", "x=1"],
+        ["synth", "run", "r.yaml", "--seed=2"],
+        ["synth", "run", "r.yaml", "a=1", "--output", "o", "more"],
+        ["ablate", "r.yaml", "--output", "o", "--bogus", "a=1"],
+        ["synth", "sheet", "run", "--each", "2", "a=1"],
+    ],
 )
 def test_what_is_no_argument(capsys, arguments):
     with pytest.raises(SystemExit) as raised:
         run(*arguments)
     assert raised.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["train"], ["synth", "run"], ["ablate"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["r.yaml", "seed=1", "images.artists=[a, b]", "--output", "folder"],
+        ["r.yaml", "--output", "folder", "seed=1", "images.artists=[a, b]"],
+        ["r.yaml", "seed=1", "--output", "folder", "images.artists=[a, b]"],
+        ["--output", "folder", "r.yaml", "seed=1", "images.artists=[a, b]"],
+        ["--output=folder", "r.yaml", "seed=1", "images.artists=[a, b]"],
+    ],
+)
+def test_values_of_a_recipe_may_stand_anywhere(command, arguments):
+    options = cli._parse([*command, *arguments])
+    assert options.recipe == "r.yaml"
+    assert options.overrides == ["seed=1", "images.artists=[a, b]"]
+    assert options.output == Path("folder")
 
 
 def test_a_full_standard_output_is_one_sentence(model_folder, picture):

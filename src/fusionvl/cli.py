@@ -30,7 +30,7 @@ from fusionvl.serve.commands import add_serve_command
 from fusionvl.synth.commands import add_synth_commands
 from fusionvl.terminal import shown
 
-_VALUE = re.compile(r"[\w.-]+=")  # of a recipe: KEY=VALUE
+_VALUE = re.compile(r"\w[\w.-]*=")  # of a recipe: KEY=VALUE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

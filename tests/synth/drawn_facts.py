@@ -45,7 +45,8 @@ def number_drawn(scene, phrase):
 
 
 def drawn_presence(scene, phrase):
-    there = number_drawn(scene, phrase)
+    beyond_doubt = [kind for kind in kinds_in(scene) if CALLED.get(kind) == phrase]
+    there = beyond_doubt or number_drawn(scene, phrase)
     if phrase == "something to eat":
         return yes(there, "there is something to eat", "there is nothing to eat")
     return yes(there, f"there is {a(phrase)}", f"there is no {phrase}")

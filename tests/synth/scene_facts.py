@@ -150,7 +150,7 @@ def told(across, down):
 
 
 def place(thing):
-    """Which of the picture's nine parts a thing is in; a thing that covers the middle is in the center, or in doubt."""
+    """Which of the picture's nine parts a thing is in; one that covers the middle is in the center, or in doubt."""
     where = int(thing["x"] * 3), int(thing["y"] * 3)
     if any(0.3 < thing[axis] < 0.4 or 0.6 < thing[axis] < 0.7 for axis in "xy"):
         raise DoubtError("between two parts of the picture")

@@ -468,7 +468,10 @@ def wrong_answers(sample):
 def fault_of(pictures, turn):
     question = turn.question.split("\n")[0]
     if DESCRIBE.fullmatch(question) and not turn.question.endswith(SHORT):
-        return "" if described(pictures[0], turn.answer) else "not what there is"
+        if described(pictures[0], turn.answer):
+            return ""
+        if not drawn_facts.is_drawn(pictures[0]):  # of one drawn thing, it also asks what that is
+            return "not what there is"
     fitting_forms = ((match, answer) for form, answer in ANSWERS if (match := form.fullmatch(question)))
     match, answer = next(fitting_forms, (None, None))
     if match is None:

@@ -168,8 +168,9 @@ def test_npm_fetches_what_is_not_given(script, packages, tmp_path, monkeypatch, 
     npm = tmp_path / "bin" / "npm"
     npm.parent.mkdir()
     npm.write_text(
-        f"#!/bin/sh\nname=iconify-json-${{2#@iconify-json/}}-1.2.3.tgz\n"
-        f'[ "$4" = --pack-destination ] && cp {packages}/$name "$5/" && echo $name || {{ echo "npm error" >&2; exit 1; }}\n'
+        "#!/bin/sh\nname=iconify-json-${2#@iconify-json/}-1.2.3.tgz\n"
+        f'[ "$4" = --pack-destination ] && cp {packages}/$name "$5/" && echo $name && exit\n'
+        'echo "npm error" >&2\nexit 1\n'
     )
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{npm.parent}:/usr/bin:/bin")

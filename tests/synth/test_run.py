@@ -1,11 +1,13 @@
 import io
 import random
+import re
 from collections import Counter
 
 import openai
 import pytest
 import yaml
 from endpoint import serving
+from made_drawings import write_drawings
 from PIL import Image
 
 from fusionvl.cli import main
@@ -17,6 +19,7 @@ from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.row_files import finished_rows, read_rows, what_is_missing, write_records
 from fusionvl.synth.rows import Row, SynthTurn
 from fusionvl.synth.scene_sample import scene_sample
+from fusionvl.synth.scenes.drawings import Drawings
 
 SCENES = {
     "name": "small",
@@ -60,6 +63,37 @@ def test_scenes_from_a_recipe(recipe, tmp_path, capsys):
     record = read_record(folder)
     assert record["settings"]["rows"] == SCENES["rows"]
     assert record["versions"]["fusionvl"]
+
+
+def test_drawn_things_are_drawn_by_the_artists_that_are_named(recipe, tmp_path, capsys):
+    folder, drawings = tmp_path / "run", write_drawings(tmp_path / "drawings")
+    images = {"kind": "procedural", "size": 64, "drawings": str(drawings), "artists": ["b"]}
+    changes = {"rows": {"DrawnThing": 2, "DrawnCount": 2}, "images": images}
+    assert synth_run(recipe(**changes), folder) == 0
+    for row in finished_rows(folder):
+        sample = scene_sample(row.kind, int(row.id, 16))
+        expected = as_jpeg(sample.draw(64, Drawings(drawings, ["b"])))
+        assert (folder / row.image).read_bytes() == expected
+        assert row.turns == sample.turns
+    drawings.rename(tmp_path / "elsewhere").with_name("drawings").mkdir()
+    moved = (tmp_path / "elsewhere").rename(drawings / "drawings")
+    assert synth_run(recipe(**changes), folder, f"images.drawings={moved}") == 0
+    assert synth_run(recipe(**changes), folder, f"images.drawings={moved}", "images.artists=[a]") == 2
+    assert "artists" in capsys.readouterr().err
+    (moved / "b" / "7.svg").write_text("another drawing")
+    assert synth_run(recipe(**changes), folder, f"images.drawings={moved}") == 2
+    assert "drawings_fingerprint" in capsys.readouterr().err
+
+
+def test_rows_whose_drawing_is_broken_are_kept_with_the_reason(recipe, tmp_path):
+    drawings = write_drawings(tmp_path / "drawings")
+    for svg in drawings.glob("b/*.svg"):
+        svg.write_text("<svg")
+    images = {"kind": "procedural", "size": 64, "drawings": str(drawings), "artists": ["b"]}
+    synth_run(recipe(rows={"DrawnThing": 2}, images=images), tmp_path / "run")
+    rows = list(finished_rows(tmp_path / "run"))
+    assert [row.status for row in rows] == ["error", "error"]
+    assert all(re.search(r"The drawing .*svg cannot be read: .* Fetch the drawings again", row.reason) for row in rows)
 
 
 def test_other_rows_or_settings_are_refused(recipe, tmp_path, capsys):
@@ -207,12 +241,21 @@ def test_a_language_model_asks_about_scenes(recipe, tmp_path, capsys):
             {"rows": {"SynthColor": 1, "ConvQuiz": 1}, "questions": {"kind": "endpoint", "model": "m"}},
             "ConvQuiz: only a scene can be asked about in this way",
         ),
+        (
+            {"rows": {"SynthColor": 1, "DrawnNames": 1}},
+            "DrawnNames: what artists have drawn is shown there: fetch it with python scripts/fetch_drawings.py",
+        ),
+        (
+            {"rows": {"DrawnThing": 1}, "images": {"kind": "procedural", "drawings": "nowhere"}},
+            "There are no drawings in nowhere: no nowhere/index.json. Fetch them with python scripts/",
+        ),
         ({"images": {"kind": "procedural", "size": 10}}, "size must be from 64 to 1024 pixels, not 10"),
     ],
 )
 def test_recipes_that_cannot_be(recipe, tmp_path, capsys, changes, message):
     assert synth_run(recipe(**changes), tmp_path / "run") == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("share", ["2/2", "x", "1", "-1/2"])
@@ -228,6 +271,9 @@ def test_the_recipes_of_the_package_are_sound():
     assert scenes.split == "held-out"
     captions = load_synth_recipe("recipes/synth/captions.yaml")
     assert captions.questions == captions.describe
+    drawn = load_synth_recipe("recipes/synth/drawn.yaml", ["images.artists=[openmoji]"])
+    assert set(drawn.rows) == {name for name, kind in KINDS.items() if kind.needs_drawings}
+    assert drawn.images.artists == ["openmoji"]
 
 
 def test_rows_survive_parquet(tmp_path):

@@ -8,6 +8,7 @@ import yaml
 
 from fusionvl.data.replacement import FaultPolicy
 from fusionvl.train.config import LearningRates, MixtureData, ModelFromCheckpoint, ModelFromParts, dump_recipe
+from fusionvl.train.encoder_recipe import is_encoder_recipe, load_encoder_recipe
 from fusionvl.train.recipe_loading import load_recipe
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -32,7 +33,8 @@ def path(tmp_path, recipe_text):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_loads(path):
-    assert load_recipe(path).name == path.stem
+    load = load_encoder_recipe if is_encoder_recipe(path) else load_recipe
+    assert load(path).name == path.stem
 
 
 @pytest.mark.parametrize("name", PAPER_MODELS)

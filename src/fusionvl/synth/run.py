@@ -187,6 +187,7 @@ def _settings(recipe: SynthRecipe) -> dict[str, Any]:
         settings["captions"] = Path(recipe.captions).name  # the same file may lie elsewhere on another machine
     if isinstance(recipe.images, Procedural) and (drawings := open_drawings(recipe.images)) is not None:
         settings["drawings_fingerprint"] = drawings.fingerprint
+        settings["images"] |= {"drawings": Path(str(recipe.images.drawings)).name}
     return settings
 
 

@@ -48,7 +48,7 @@ def load_vision(given: str | dict[str, Any]) -> VisionPart:
     if isinstance(given, dict):
         return VisionPart(vision_config_of(given), None)
     source = locate(given)
-    with in_one_sentence(source):
+    with in_one_sentence(source), quiet():
         config = AutoConfig.from_pretrained(source)
     if config.model_type == FusionConfig.model_type:
         return _vision_of_fusion(source)
@@ -105,7 +105,7 @@ def load_base(model_class: Any, source: str, what: str, unused: tuple[str, ...],
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keys are checked here, in one sentence; transformers' own table of them would only worry."""
+    """What matters is checked here, in one sentence; transformers' own tables and warnings would only worry."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     try:

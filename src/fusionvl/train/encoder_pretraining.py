@@ -26,7 +26,7 @@ from fusionvl.data.extras import import_extra
 from fusionvl.data.mixture import Mixture
 from fusionvl.data.replacement import FaultPolicy
 from fusionvl.engine.loading import in_one_sentence
-from fusionvl.run_folder import check_place, claim, forget_unfinished, write_whole, written_whole
+from fusionvl.run_folder import check_place, claim, discard, forget_unfinished, write_whole, written_whole
 from fusionvl.train.base_weights import quiet
 from fusionvl.train.captioned_pictures import (
     CaptionCollator,
@@ -41,7 +41,7 @@ from fusionvl.train.checkpoints import checkpoints, load_checkpoint, save_checkp
 from fusionvl.train.config import dump_recipe
 from fusionvl.train.dataset import open_data
 from fusionvl.train.encoder_recipe import EncoderRecipe, FreshEncoder, HeldOutPictures
-from fusionvl.train.geometry import siglip_config_of
+from fusionvl.train.geometry import SMALLEST_VOCABULARY, siglip_config_of
 from fusionvl.train.metrics import StageLog, check_trackers
 from fusionvl.train.optimizers import clip_gradients, make_optimizers, rate_factor, take_step
 from fusionvl.train.processes import own_device, world_size
@@ -51,6 +51,7 @@ from fusionvl.train.stage_progress import StageProgress
 
 logger = logging.getLogger(__name__)
 STAGE = "0"
+_START = "start"
 _SCALE, _BIAS = math.log(10.0), -10.0  # where SigLIP starts: almost no pair belongs together
 _WHOLE = 0.15  # share of the steps, at the end, that see whole pictures
 _CAPTIONS = 20_000  # that a tokenizer is trained on
@@ -81,10 +82,13 @@ def pretrain(recipe: EncoderRecipe, output: Path) -> Path:
     mixture = open_data(recipe.data, recipe.seed)
     held_out = [(each, open_data(each.data, recipe.seed)) for each in recipe.held_out]
     settings = {**asdict(recipe), "data_fingerprint": mixture.fingerprint}
-    claim(output, settings, packages=_PACKAGES, is_begun=any(output.glob("stage-*")))
+    result, start = output / "model", output / _START
+    is_begun = result.is_dir() or any(output.glob("stage-*/checkpoint-*")) or any(output.glob("stage-*/model"))
+    claim(output, settings, packages=_PACKAGES, is_begun=is_begun)
     forget_unfinished(output)
+    if not is_begun and start.is_dir():  # of a recipe that may have been another one
+        discard(start)
     write_whole(output / "recipe.yaml", dump_recipe(recipe))
-    result = output / "model"
     if not result.is_dir():
         _Pretraining(recipe, mixture, held_out, output).run(result)
     return result
@@ -137,7 +141,7 @@ class _Pretraining:
 
     def _start(self) -> tuple[SiglipModel, SiglipProcessor]:
         """The starting point, which the folder keeps: a run that goes on has the same tokenizer."""
-        start = self.output / "start"
+        start = self.output / _START
         if not start.is_dir():
             model, processor = starting_encoder(self.recipe, self.mixture)
             with written_whole(start) as unfinished:
@@ -299,10 +303,15 @@ def starting_encoder(recipe: EncoderRecipe, mixture: Mixture) -> tuple[SiglipMod
     given = recipe.encoder
     if not isinstance(given, FreshEncoder):
         return _open_siglip(given.checkpoint)
+    if given.vocab_size < SMALLEST_VOCABULARY:
+        raise ValueError(
+            f"encoder.vocab_size is {given.vocab_size}, and a tokenizer has at least {SMALLEST_VOCABULARY}"
+        )
     captions = {caption_of(mixture.read(mixture.order.at(place))) for place in range(min(len(mixture), _CAPTIONS))}
     tokenizer = train_tokenizer(sorted(captions), given.vocab_size)
     tokenizer.padding_side = "right"
-    config = siglip_config_of(given.vision, given.text, len(tokenizer))
+    with quiet():  # transformers warns of its own defaults for captions' marks
+        config = siglip_config_of(given.vision, given.text, len(tokenizer))
     torch.manual_seed(recipe.seed)
     model = SiglipModel(config)
     side = config.vision_config.image_size

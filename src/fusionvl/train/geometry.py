@@ -25,6 +25,7 @@ Config = TypeVar("Config", bound=PreTrainedConfig)
 
 SMALLEST_VOCABULARY = 260  # a tokenizer's 256 bytes and four marks
 LARGEST_SIDE = 4096  # pixels of a view; one more view of that size is already larger than most decoders read
+_WAVES = 4  # a sine and a cosine of two coordinates
 _MAY_BE_ZERO = ("num_interaction_layers", "interaction_start", "max_window_layers")
 _UNDECLARED = ("head_dim",)  # read by decoders whose configuration does not name it
 _FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
@@ -62,9 +63,16 @@ def vision_config_of(fields: dict[str, Any]) -> SiglipVisionConfig:
     Raises:
         ValueError: On a field that it does not have, or a size that cannot be.
     """
-    config = _configured(SiglipVisionConfig, fields, "model.vision", ("vision_use_head",), vision_use_head=False)
+    return _vision_config(fields, "model.vision", vision_use_head=False)
+
+
+def _vision_config(fields: dict[str, Any], where: str, **filled_in: Any) -> SiglipVisionConfig:
+    config = _configured(SiglipVisionConfig, fields, where, ("vision_use_head",), **filled_in)
     if config.image_size > LARGEST_SIDE:
-        raise ValueError(f"model.vision.image_size is {config.image_size} pixels, more than {LARGEST_SIDE}")
+        raise ValueError(f"{where}.image_size is {config.image_size} pixels, more than {LARGEST_SIDE}")
+    if config.hidden_size % _WAVES:
+        raise ValueError(f"{where}: hidden_size ({config.hidden_size}) is no multiple of {_WAVES}: a patch's place is "
+                         "told by sines and cosines of its row and of its column")  # fmt: skip
     return config
 
 
@@ -75,7 +83,7 @@ def siglip_config_of(vision: dict[str, Any], text: dict[str, Any], vocab_size: i
         ValueError: On a field that a tower does not have, or a size that cannot be.
     """
     towers = (
-        _configured(SiglipVisionConfig, vision, "encoder.vision", ("vision_use_head",)),
+        _vision_config(vision, "encoder.vision"),
         _configured(
             SiglipTextConfig,
             text,
@@ -87,10 +95,10 @@ def siglip_config_of(vision: dict[str, Any], text: dict[str, Any], vocab_size: i
             pad_token_id=None,
         ),
     )
-    if towers[0].hidden_size != towers[1].hidden_size:
+    if towers[0].hidden_size != towers[1].projection_size:
         raise ValueError(
-            f"encoder.vision.hidden_size is {towers[0].hidden_size} and encoder.text.hidden_size "
-            f"{towers[1].hidden_size}: pictures and captions are compared at one width"
+            f"encoder.vision.hidden_size is {towers[0].hidden_size} and encoder.text.projection_size, its hidden_size "
+            f"where it is left out, {towers[1].projection_size}: pictures and captions are compared at one width"
         )
     return SiglipConfig(vision_config=towers[0].to_dict(), text_config=towers[1].to_dict())
 

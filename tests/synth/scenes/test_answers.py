@@ -7,6 +7,7 @@ import pytest
 from scene_reading import ANSWERS, wrong_answers
 
 from fusionvl.synth.kinds import KINDS
+from fusionvl.synth.kinds.scene_question import SceneQuestion
 from fusionvl.synth.scene_sample import scene_sample
 from fusionvl.synth.scenes.lexicon import LANGUAGES, NOTIONS, tells_its_language
 
@@ -18,6 +19,21 @@ COUNT = 50  # scenes of a kind and split
 def test_every_answer_follows_from_the_graph(kind, split):
     wrong = [line for number in range(COUNT) for line in wrong_answers(scene_sample(kind, number, split=split))]
     assert wrong == []
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.needs_drawings])
+def test_every_full_answer_and_no_wrong_option_follows_from_the_graph(kind, monkeypatch):
+    """Of kinds that answer in short alone: their questions have the other forms, too."""
+
+    def long(question):
+        assert question.answer not in question.wrong
+        assert len(set(question.wrong)) == len(question.wrong)
+        return question.long()
+
+    monkeypatch.setattr(SceneQuestion, "short", long)
+    samples = [scene_sample(kind, number) for number in range(2 * COUNT)]
+    assert all(turn.correct is None for sample in samples for turn in sample.turns)
+    assert [line for sample in samples for line in wrong_answers(sample)] == []
 
 
 def test_every_form_of_question_is_met():

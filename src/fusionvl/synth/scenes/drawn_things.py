@@ -21,9 +21,9 @@ from fusionvl.synth.scenes.things import Split, draw_background
 MAX_ALIKE = 6
 _EVERY = 5  # one pair of names of so many is held out
 _MAX_TURN = 20  # degrees either way
-_CELLS = {3: 0.29, 2: 0.45}
+_CELLS = {3: 0.28, 2: 0.45}
 """Rows and columns of a lattice, and the largest diameter at which things in its cells neither touch nor are cut."""
-_SIDES = {1: (0.35, 0.9), 2: (0.24, 0.45), 3: (0.22, 0.4), 4: (0.2, 0.36), 5: (0.22, 0.29), 6: (0.2, 0.28)}
+_SIDES = {1: (0.35, 0.9), 2: (0.24, 0.45), 3: (0.22, 0.4), 4: (0.2, 0.36), 5: (0.22, 0.28), 6: (0.2, 0.28)}
 """Diameters of things, least and most, by how many there are."""
 
 
@@ -97,7 +97,7 @@ def one_drawn(draws: Draws, split: Split) -> Scene:
 
 
 def several_drawn(draws: Draws, split: Split, count: int | None = None) -> Scene:
-    """So many different things, two to six when not told: half of the time anywhere, else in the cells of a lattice."""
+    """So many different things, two to six if not told: half of the time anywhere, else in the cells of a lattice."""
     count = count or draws.one_of((2, 2, 3, 3, 3, 4, 4, 4, 5, 6))
     place = _anywhere if draws.chance(0.5) else _in_cells
     return _scene(draws, _together(draws, split, count), place)

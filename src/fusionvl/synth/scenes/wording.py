@@ -10,7 +10,8 @@ from fusionvl.synth.scenes.scene_graph import Scene, Thing
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _PLURALS = {
-    "sheep": "sheep", "deer": "deer", "fish": "fish", "blowfish": "blowfish", "shrimp": "shrimp", "mouse": "mice", "wolf": "wolves",
+    "sheep": "sheep", "deer": "deer", "fish": "fish", "blowfish": "blowfish", "shrimp": "shrimp",
+    "mouse": "mice", "wolf": "wolves",
     "die": "dice", "leaf": "leaves", "knife": "knives", "tomato": "tomatoes", "potato": "potatoes",
     "mango": "mangoes", "mosquito": "mosquitoes", "volcano": "volcanoes", "snowman": "snowmen",
 }  # fmt: skip
