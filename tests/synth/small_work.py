@@ -72,6 +72,8 @@ class SmallWork:
 
 
 def make_logged(folder, spend):
+    with (Path(folder) / "made.log").open("a") as log:
+        log.write(f"{os.getpid()}\n")
     return SmallWork(folder, dict.fromkeys(range(3), 40), log=Path(folder) / "steps.log", pause=0.005)
 
 

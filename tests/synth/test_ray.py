@@ -1,16 +1,20 @@
 """Runs on a real cluster: two nodes on this machine, with four logical CPUs each."""
 
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from endpoint import serving
+from small_work import make_logged
 
 from fusionvl.cli import main
+from fusionvl.synth.distribution import ShardJob, Sharing, complete
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.row_files import finished_rows
 from fusionvl.synth.run import needs_of
@@ -69,9 +73,9 @@ def made_files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 
-def processes_at_a_shard():
-    """The processes that work on a shard, by the process of their node."""
-    found = [each for each in psutil.process_iter(["name", "cmdline"]) if "ray::_do_shard" in _title(each)]
+def places():
+    """The processes that work on shards, by the process of their node."""
+    found = [each for each in psutil.process_iter(["name", "cmdline"]) if "ray::Place" in _title(each)]
     return {process.ppid(): process for process in found}
 
 
@@ -99,6 +103,27 @@ def test_the_same_files_come_about_as_on_one_machine(cluster, recipe, tmp_path, 
 
 
 @pytest.mark.slow
+def test_filters_run_on_a_cluster_too(cluster, recipe, tmp_path, capsys):
+    for name, ray in (("plain", ()), ("ray", ("--ray", cluster.address, "--ray-workers", "2"))):
+        assert synth_run(recipe(), tmp_path / name) == 0
+        assert main(["synth", "filter", str(tmp_path / name), "--filters", "rules", "images", *ray]) == 0
+    assert capsys.readouterr().out.count("images: 48 ok") == 2
+    plain = made_files(tmp_path / "plain" / "scores")
+    assert len(plain) == 2 * 8
+    assert made_files(tmp_path / "ray" / "scores") == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_place_loads_its_models_once(cluster, tmp_path, monkeypatch, places):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([SRC, str(Path(__file__).parent)]))
+    job = ShardJob(partial(make_logged, tmp_path), tmp_path, dict.fromkeys(range(3), 40), concurrency=8)
+    assert complete(job, Sharing(ray=cluster.address, ray_workers=places, shown=False)).rows == {"ok": 120}
+    made = (tmp_path / "made.log").read_text().split()
+    assert len(made) == len(set(made)) == places
+
+
+@pytest.mark.slow
 def test_faults_of_a_run_are_told_in_one_sentence(cluster, recipe, tmp_path, capsys):
     ray = ("--ray", cluster.address, "--ray-workers", "2")
     big = recipe(images=SCENES["images"] | {"processes": 5})
@@ -122,7 +147,7 @@ def test_when_a_process_and_then_a_node_die_every_row_is_there_once(cluster, rec
     with serving(latency=0.2) as server, ThreadPoolExecutor() as threads:
         asking = recipe(questions=endpoint(server), images=scenes, concurrency=4)
         running = threads.submit(synth_run, asking, tmp_path / "ray", "--ray", cluster.address)
-        on_nodes = wait_for(lambda: len(found := processes_at_a_shard()) == 2 and found)
+        on_nodes = wait_for(lambda: len(found := places()) == 2 and found)
         wait_for(lambda: len(server.requests) >= 4)
         head = next(process for process in on_nodes.values() if process.ppid() != raylet(cluster.second))
         head.send_signal(signal.SIGKILL)

@@ -62,6 +62,20 @@ def test_scenes_from_a_recipe(recipe, tmp_path, capsys):
     assert record["versions"]["fusionvl"]
 
 
+def test_a_run_depends_on_the_prompts_that_it_uses_and_no_others(recipe, tmp_path, capsys):
+    synth_run(recipe(), tmp_path / "scenes")
+    assert read_record(tmp_path / "scenes")["settings"]["prompt_hashes"] == {}
+    (tmp_path / "own" / "questions").mkdir(parents=True)
+    with serving() as server:
+        asking = {"kind": "endpoint", "model": "m", "base_urls": [server.url]}
+        assert synth_run(recipe(questions=asking), tmp_path / "asked") == 0
+        used = read_record(tmp_path / "asked")["settings"]["prompt_hashes"]
+        assert set(used) == {"questions/SynthColor", "questions/MultiChoice"}
+        (tmp_path / "own" / "questions" / "MultiChoice.v1.txt").write_text("Ask about: $description")
+        assert synth_run(recipe(questions=asking, prompts=str(tmp_path / "own")), tmp_path / "asked") == 2
+    assert "prompt_hashes.questions/MultiChoice" in capsys.readouterr().err
+
+
 def test_other_rows_or_settings_are_refused(recipe, tmp_path, capsys):
     folder = tmp_path / "run"
     synth_run(recipe(), folder)

@@ -2,19 +2,20 @@
 
     tally = complete(ShardJob(partial(make_work, settings, folder), folder, rows), sharing_of(options))
 
-Commands that work on shards take `add_sharing_options`. Knows no kind of work; Ray itself is in `ray_tasks`.
+Commands that work on shards take `add_sharing_options`. Knows no kind of work; Ray itself is in `cluster`.
 """
 
 import argparse
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:  # the command line reads this module first: what takes time to import comes later
-    from fusionvl.synth.progress import FuseSettings, RunProgress, Tally
+    from fusionvl.synth.progress import FuseSettings, Tally
     from fusionvl.synth.shards import ShardWork
 
 Spend: TypeAlias = Callable[[int, float], None]
@@ -31,7 +32,7 @@ class Sharing:
     Attributes:
         share: (i, n): only every n-th shard, from the i-th on.
         ray: Address of a Ray cluster; empty for one that runs here, or else a new one; None to do it in this process.
-        ray_workers: Most shards at once on Ray; None for as many as the cluster has room for.
+        ray_workers: Most shards at once on Ray; None for as many as the cluster has room for at the start.
         retry_errors: Whether rows that are errors are tried again.
         shown: Whether to show a progress bar.
     """
@@ -94,37 +95,21 @@ def complete(job: ShardJob, sharing: Sharing) -> "Tally":
         ModuleNotFoundError: When something is not installed that is needed; says how to install it.
     """
     from fusionvl.synth.progress import RunProgress
+    from fusionvl.synth.shards import work_through
 
     first, step = sharing.share
     numbers = [number for number in sorted(job.rows) if number % step == first]
     progress = RunProgress(sum(job.rows[number] for number in numbers), job.fuse, shown=sharing.shown)
-    try:
-        if sharing.ray is None:
-            do_here(job, numbers, progress, retry_errors=sharing.retry_errors)
-        else:
-            from fusionvl.synth.ray_tasks import do_on_ray
+    with closing(progress):
+        if sharing.ray is not None:
+            from fusionvl.synth.cluster import do_on_ray
 
             do_on_ray(job, numbers, progress, sharing)
-    finally:
-        progress.close()
+            return progress.tally
+        with closing(job.make(progress.spent)) as work:
+            concurrency, retry_errors = job.concurrency, sharing.retry_errors
+            asyncio.run(work_through(work, numbers, progress, concurrency=concurrency, retry_errors=retry_errors))
     return progress.tally
-
-
-def do_here(
-    job: ShardJob, numbers: Iterable[int], progress: "RunProgress", *, retry_errors: bool, patience: float = 0.0
-) -> None:
-    """Do what is left to do in some shards in this process; see `complete` and `work_through`."""
-    from fusionvl.synth.shards import work_through
-
-    work = job.make(progress.spent)
-    try:
-        asyncio.run(
-            work_through(
-                work, numbers, progress, concurrency=job.concurrency, retry_errors=retry_errors, patience=patience
-            )
-        )
-    finally:
-        work.close()
 
 
 def add_sharing_options(parser: argparse.ArgumentParser) -> None:

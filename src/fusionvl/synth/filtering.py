@@ -91,7 +91,7 @@ def _score(
         rows=rows,
         concurrency=parallel,
         fuse=_FUSE,
-        needs=Needs(gpus=each.gpus, environment=("OPENAI_API_KEY",)),
+        needs=Needs(gpus=len(set(each.devices) - {"cpu"}), environment=("OPENAI_API_KEY",)),
     )
     is_idle = all(is_settled(job.folder, shard, sharing.retry_errors) for shard in own)
     tally = complete(job, sharing)

@@ -84,12 +84,11 @@ def load(weights: Weights, device: str) -> Callable[[Sequence[WritingTask]], lis
 
     Args:
         weights: Which.
-        device: `cpu`, `cuda:0`, ...; `auto` for a GPU if there is one.
+        device: `cpu`, `cuda:0`, ...
 
     Raises:
         ValueError: When the model is not found, cannot be loaded, or has no chat template.
     """
-    import torch
     import transformers
 
     import fusionvl.auto  # noqa: F401 - so that it may be a FUSION
@@ -109,8 +108,6 @@ def load(weights: Weights, device: str) -> Callable[[Sequence[WritingTask]], lis
         raise ValueError(f"{weights.model} cannot be loaded as a language model: {error}") from error
     if not processor.chat_template:
         raise ValueError(f"{weights.model} has no chat template: take a model that is tuned to follow instructions")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return LoadedModel(weights, processor, model.to(device).eval(), sees)
 
 

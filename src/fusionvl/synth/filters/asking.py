@@ -5,12 +5,12 @@ Knows no prompts: `closed_book.py`, `blind.py` and `judge.py` write them.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fusionvl.run_folder import fingerprint
-from fusionvl.synth.filters.filter import Filter, Scores, computed_by, gpus_here
+from fusionvl.synth.filters.filter import Filter, Scores, computed_by
 from fusionvl.synth.recipe import identity
 from fusionvl.synth.text_client import (
     LocalModel,
@@ -21,6 +21,7 @@ from fusionvl.synth.text_client import (
     named_model,
     open_client,
 )
+from fusionvl.synth.workers import devices_here
 
 _MOST_TOKENS = 64  # of a reply
 
@@ -57,13 +58,11 @@ def asking_filter(
         ValueError: If an endpoint is given without a model's name.
     """
     language_model = named_model(model, max_tokens=_MOST_TOKENS)
-    gpus = gpus_here() if isinstance(language_model, LocalModel) else []
-    if isinstance(language_model, LocalModel) and gpus:
-        language_model = replace(language_model, devices=gpus)
+    devices = devices_here(language_model.devices) if isinstance(language_model, LocalModel) else ()
     client = open_client(language_model)
     settings = {"model": identity(language_model), "wording": fingerprint(wording), **options}
     scored = partial(score, client=client, **options)
-    return Filter(name, columns, scored, computed_by() | settings, client.close, len(gpus))
+    return Filter(name, columns, scored, computed_by() | settings, client.close, devices)
 
 
 async def shares_accepted(client: TextClient, asks: Iterable[Ask]) -> list[float]:
