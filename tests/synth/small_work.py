@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from fusionvl.synth.distribution import ShardJob, Sharing, complete
-from fusionvl.synth.shards import pyarrow, read_table, write_table
+from fusionvl.synth.shard_files import arrow, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SmallWork:
             raise ValueError("wrong key")
 
     def write(self, path, records):
-        write_table(path, pyarrow().Table.from_pylist(list(records)))
+        write_table(path, arrow.Table.from_pylist(list(records)))
 
     def read(self, path):
         return read_table(path).to_pylist()

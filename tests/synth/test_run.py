@@ -10,13 +10,13 @@ from PIL import Image
 
 from fusionvl.cli import main
 from fusionvl.run_folder import CannotWriteError, read_record
-from fusionvl.synth import picture_steps, shards, text_endpoint
+from fusionvl.synth import picture_steps, shard_files, text_endpoint
 from fusionvl.synth.image_client import as_jpeg
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.recipe import load_synth_recipe
-from fusionvl.synth.row_files import finished_rows, read_rows, what_is_missing, write_records
 from fusionvl.synth.rows import Row, SynthTurn
 from fusionvl.synth.scene_sample import scene_sample
+from fusionvl.synth.shard_files import finished_rows, read_rows, what_is_missing, write_records
 
 SCENES = {
     "name": "small",
@@ -169,7 +169,7 @@ def test_a_disk_that_is_full_when_a_shard_is_finished(recipe, tmp_path, capsys, 
         raise CannotWriteError(f"{path} could not be written: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_whole", write)
+        patch.setattr(shard_files, "write_whole", write)
         assert synth_run(recipe(), tmp_path / "run") == 2
     assert "part-00000.parquet could not be written" in capsys.readouterr().err
     assert what_is_missing(tmp_path / "run") == "0 of 11 rows; 3 shards unfinished"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fusionvl.synth.filters import make_filter
 from fusionvl.synth.filters.filter import FilterModels
-from fusionvl.synth.filters.registry import make_filter
 from fusionvl.synth.text_client import LocalModel, named_model
 from fusionvl.synth.workers import WorkError, Workers, devices_here
 

@@ -19,7 +19,8 @@ from typing import Any
 from fusionvl.data.extras import import_extra
 from fusionvl.synth.distribution import Needs, ShardJob, Sharing
 from fusionvl.synth.progress import RunProgress, Tally
-from fusionvl.synth.shards import ShardWork, count_statuses, is_settled, shard_path, work_through
+from fusionvl.synth.shard_files import count_statuses, is_settled, shard_path
+from fusionvl.synth.shards import ShardWork, work_through
 
 _REPEATS = 3  # so often a shard may be lost with its process before that is taken for the shard's fault
 _PATIENCE = 120.0  # file systems of clusters give back the locks of a dead node within about this time

@@ -1,27 +1,24 @@
 """Where a work on shards is done: in this process, in this one of several (`--shard i/n`), or on a Ray cluster.
 
-    tally = complete(ShardJob(partial(make_work, settings, folder), folder, rows), sharing_of(options))
+    tally = complete(ShardJob(partial(make_work, settings, folder), folder, rows), Sharing())
 
-Commands that work on shards take `add_sharing_options`. Knows no kind of work; Ray itself is in `cluster`.
+Knows no kind of work; Ray itself is in `cluster`.
 """
 
-import argparse
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:  # the command line reads this module first: what takes time to import comes later
-    from fusionvl.synth.progress import FuseSettings, Tally
-    from fusionvl.synth.shards import ShardWork
+from fusionvl.synth.progress import FuseSettings, RunProgress, Tally
+from fusionvl.synth.shards import ShardWork, work_through
 
 Spend: TypeAlias = Callable[[int, float], None]
 """Is told of tokens that a work's models read and wrote, and what they cost in US dollars."""
 
-MakeWork: TypeAlias = "Callable[[Spend], ShardWork]"
+MakeWork: TypeAlias = Callable[[Spend], ShardWork]
 """Makes a work ready, where it is to be done; must be picklable, since that may be elsewhere."""
 
 
@@ -79,11 +76,11 @@ class ShardJob:
     folder: Path
     rows: Mapping[int, int]
     concurrency: int = 64
-    fuse: "FuseSettings | None" = None
+    fuse: FuseSettings | None = None
     needs: Needs = field(default_factory=Needs)
 
 
-def complete(job: ShardJob, sharing: Sharing) -> "Tally":
+def complete(job: ShardJob, sharing: Sharing) -> Tally:
     """Do what is left to do of a work, or this process's share of it.
 
     Returns:
@@ -94,9 +91,6 @@ def complete(job: ShardJob, sharing: Sharing) -> "Tally":
             the cluster is at fault. What was done is kept.
         ModuleNotFoundError: When something is not installed that is needed; says how to install it.
     """
-    from fusionvl.synth.progress import RunProgress
-    from fusionvl.synth.shards import work_through
-
     first, step = sharing.share
     numbers = [number for number in sorted(job.rows) if number % step == first]
     progress = RunProgress(sum(job.rows[number] for number in numbers), job.fuse, shown=sharing.shown)
@@ -110,48 +104,3 @@ def complete(job: ShardJob, sharing: Sharing) -> "Tally":
             concurrency, retry_errors = job.concurrency, sharing.retry_errors
             asyncio.run(work_through(work, numbers, progress, concurrency=concurrency, retry_errors=retry_errors))
     return progress.tally
-
-
-def add_sharing_options(parser: argparse.ArgumentParser) -> None:
-    """Add what commands that work on shards have in common."""
-    parser.add_argument(
-        "--shard",
-        metavar="I/N",
-        type=_share,
-        default=(0, 1),
-        help="every N-th shard only, from the I-th on: for the I-th of N processes, I from 0 to N-1",
-    )
-    parser.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        nargs="?",
-        const="",
-        help="spread the shards over a Ray cluster (default address: one that runs here, or else this machine alone)",
-    )
-    parser.add_argument(
-        "--ray-workers",
-        metavar="N",
-        type=int,
-        help="most shards at once on Ray (default: as many as the cluster has room for)",
-    )
-    parser.add_argument("--retry-errors", action="store_true", help="try rows again that are errors")
-
-
-def sharing_of(options: argparse.Namespace) -> Sharing:
-    """What a user chose.
-
-    Raises:
-        ValueError: When options do not fit together.
-    """
-    if options.ray_workers is not None and options.ray is None:
-        raise ValueError("--ray-workers goes with --ray")
-    if options.ray_workers is not None and options.ray_workers < 1:
-        raise ValueError(f"--ray-workers must be at least 1, not {options.ray_workers}")
-    return Sharing(options.shard, options.ray, options.ray_workers, options.retry_errors)
-
-
-def _share(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None or not int(match[1]) < int(match[2]):
-        raise argparse.ArgumentTypeError(f"must be I/N with I from 0 to N-1, for instance 0/4, not {text}")
-    return int(match[1]), int(match[2])

@@ -12,22 +12,25 @@ from filelock import FileLock
 from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import claim, discard, read_record, write_rows
 from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
+from fusionvl.synth.filters import make_filter
 from fusionvl.synth.filters.filter import Filter, FilterModels
-from fusionvl.synth.filters.registry import make_filter
 from fusionvl.synth.progress import FuseSettings, Tally
-from fusionvl.synth.row_files import SHARD_FOLDER, read_rows
 from fusionvl.synth.rows import Row
-from fusionvl.synth.scores import run_shards, scores_folder, shard_number
-from fusionvl.synth.shards import (
-    Keep,
+from fusionvl.synth.scores import scores_folder
+from fusionvl.synth.shard_files import (
+    SHARD_FOLDER,
     Record,
+    arrow,
     count_statuses,
     is_settled,
-    pyarrow,
+    read_rows,
     read_table,
+    run_shards,
+    shard_number,
     shard_path,
     write_table,
 )
+from fusionvl.synth.shards import Keep
 from fusionvl.synth.text_client import RequestError
 
 PARALLEL = 64
@@ -132,7 +135,6 @@ class FilterWork:
 
     def write(self, path: Path, records: Sequence[Record]) -> None:
         """Write the scores of a shard as columns."""
-        arrow = pyarrow()
         types = {float: arrow.float64(), str: arrow.string(), bytes: arrow.binary()}
         columns = dict.fromkeys(("id", "status", "reason"), str) | dict(self._filter.columns)
         schema = arrow.schema([(name, types[kind]) for name, kind in columns.items()])

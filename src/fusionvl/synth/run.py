@@ -13,17 +13,16 @@ from typing import Any
 
 from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
-from fusionvl.synth.captions import open_captions
 from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.picture_steps import DiffusionStep, SceneStep
-from fusionvl.synth.plan import Plan
+from fusionvl.synth.plan import Plan, open_captions
 from fusionvl.synth.progress import Tally
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Procedural, SynthRecipe, Template, identity
-from fusionvl.synth.row_files import SHARD_FOLDER, read_records, write_records
 from fusionvl.synth.rows import Row, row_from_dict
-from fusionvl.synth.shards import Keep, Record
+from fusionvl.synth.shard_files import SHARD_FOLDER, Record, read_records, write_records
+from fusionvl.synth.shards import Keep
 from fusionvl.synth.steps import DescribeStep, QuestionStep, Step
 from fusionvl.synth.text_client import Endpoint, LanguageModel, LocalModel, Price, open_client
 from fusionvl.synth.workers import devices_here

@@ -13,12 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from fusionvl.data.extras import import_extra
-from fusionvl.run_folder import CannotWriteError, RowFile, read_rows, write_whole
+from fusionvl.run_folder import CannotWriteError, RowFile, read_rows
 from fusionvl.synth.progress import RunProgress
-
-Record: TypeAlias = dict[str, Any]
-"""What is kept of a row: JSON with `id`, `status` (see `rows.Status`), `reason`, and the work's own."""
+from fusionvl.synth.shard_files import Record, count_statuses, is_settled, shard_path
 
 Keep: TypeAlias = Callable[[Record], None]
 
@@ -63,11 +60,6 @@ class ShardWork(Protocol):
 
     def close(self) -> None:
         """Give back connections and processes."""
-
-
-def shard_path(folder: Path, shard: int, suffix: str = ".parquet") -> Path:
-    """Where a folder keeps a shard: finished, or its journal (`.jsonl`)."""
-    return folder / f"part-{shard:05d}{suffix}"
 
 
 async def work_through(
@@ -232,61 +224,3 @@ def _record(values: Record) -> Record:
     if not {"id", "status", "reason"} <= values.keys():
         raise ValueError(f"not a row: id, status and reason are expected, not {sorted(values)}")
     return values
-
-
-def is_settled(folder: Path, shard: int, retry_errors: bool = False) -> bool:
-    """Whether nothing is left to do in a shard, not even errors to be tried again when they shall be."""
-    final = shard_path(folder, shard)
-    if not final.exists() or shard_path(folder, shard, ".jsonl").exists():
-        return False
-    return not (retry_errors and count_statuses(final)["error"])
-
-
-def finished_shards(folder: Path) -> list[Path]:
-    """The finished shards of a folder, in order."""
-    return sorted(folder.glob("part-*.parquet"))
-
-
-def count_statuses(path: Path) -> Counter[str]:
-    """How many rows of a finished shard have each status."""
-    return Counter(read_table(path, ["status"])["status"].to_pylist())
-
-
-def write_table(path: Path, table: Any) -> None:
-    """Write a pyarrow table as a parquet file, which appears whole or not at all.
-
-    Raises:
-        CannotWriteError: When the disk is full or the place cannot be written.
-    """
-    buffer = pyarrow().BufferOutputStream()
-    import_extra("pyarrow.parquet", extra="synth", needed_for=_NEED).write_table(table, buffer)
-    write_whole(path, buffer.getvalue().to_pybytes())
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """Read a parquet file as a pyarrow table.
-
-    Raises:
-        ValueError: When it is none, or lacks a column.
-    """
-    parquet = import_extra("pyarrow.parquet", extra="synth", needed_for=_NEED)
-    try:
-        with parquet.ParquetFile(path) as file:
-            table = file.read(columns=columns if columns is None else list(columns))
-    except pyarrow().ArrowInvalid as error:
-        raise ValueError(f"{path} is no finished shard: {error}") from error
-    if missing := set(columns or ()) - set(table.column_names):
-        raise ValueError(f"{path} is no finished shard: it has no column {', '.join(sorted(missing))}")
-    return table
-
-
-def pyarrow() -> Any:
-    """The library.
-
-    Raises:
-        ModuleNotFoundError: When it is not installed; says how to install it.
-    """
-    return import_extra("pyarrow", extra="synth", needed_for=_NEED)
-
-
-_NEED = "Keeping rows as parquet"

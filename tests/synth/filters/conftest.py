@@ -9,9 +9,8 @@ import pytest
 from fake_client import FakeClient
 from PIL import Image, ImageDraw
 
-from fusionvl.synth.row_files import SHARD_FOLDER, write_records
 from fusionvl.synth.rows import Row, SynthTurn, row_id
-from fusionvl.synth.shards import shard_path
+from fusionvl.synth.shard_files import SHARD_FOLDER, shard_path, write_records
 
 COLOURS = ("red", "green", "blue", "purple", "orange", "brown")
 SHAPES = ("circle", "square")
