@@ -25,7 +25,7 @@ import psutil
 
 from fusionvl.synth.distribution import ShardJob, Sharing, Spend, complete
 from fusionvl.synth.kinds import KINDS
-from fusionvl.synth.picture_steps import SceneStep
+from fusionvl.synth.pictures import SceneStep
 from fusionvl.synth.plan import Plan
 from fusionvl.synth.run import RowWork
 from fusionvl.synth.shard_files import SHARD_FOLDER, finished_shards, read_table

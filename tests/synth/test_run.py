@@ -10,9 +10,9 @@ from PIL import Image
 
 from fusionvl.cli import main
 from fusionvl.run_folder import CannotWriteError, read_record
-from fusionvl.synth import picture_steps, shard_files, text_endpoint
-from fusionvl.synth.image_client import as_jpeg
+from fusionvl.synth import pictures, shard_files, text_endpoint
 from fusionvl.synth.kinds import KINDS
+from fusionvl.synth.pictures import as_jpeg
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.rows import Row, SynthTurn
 from fusionvl.synth.scene_sample import scene_sample
@@ -144,7 +144,7 @@ def test_a_share_in_which_all_goes_wrong_is_stopped(recipe, tmp_path, capsys):
 
 
 def test_a_disk_that_is_full_when_an_image_is_written(recipe, tmp_path, capsys, monkeypatch):
-    whole, calls = picture_steps.write_whole, []
+    whole, calls = pictures.write_whole, []
 
     def write(path, content):
         calls.append(path)
@@ -152,7 +152,7 @@ def test_a_disk_that_is_full_when_an_image_is_written(recipe, tmp_path, capsys, 
             raise CannotWriteError(f"{path} could not be written: No space left on device")
         whole(path, content)
 
-    monkeypatch.setattr(picture_steps, "write_whole", write)
+    monkeypatch.setattr(pictures, "write_whole", write)
     folder = tmp_path / "run"
     assert synth_run(recipe(concurrency=1), folder) == 2
     assert "No space left on device" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,61 +28,52 @@ _SECONDS_TO_ANSWER = 10.0
 _SHARED = "start from a folder, and write into one, that all nodes of the cluster share"
 
 
-@dataclass(frozen=True)
-class Order:
-    """What every place is told.
+class Place:
+    """A process on a node; its work is made ready once, with its first shard.
 
-    Attributes:
+    Args:
         job: What is to be done.
         working_folder: Where the command was started: what paths in its settings start from.
-        environment: Variables that hold keys. They travel as data: a runtime environment would be shown around.
+        keys: Variables of the environment. They travel as data: a runtime environment would be shown around.
         retry_errors: Whether rows that are errors are tried again.
     """
 
-    job: ShardJob
-    working_folder: Path
-    environment: dict[str, str]
-    retry_errors: bool
-
-
-class Place:
-    """A process on a node; its work is made ready once, with its first shard."""
-
-    def __init__(self) -> None:
+    def __init__(self, job: ShardJob, working_folder: Path, keys: dict[str, str], retry_errors: bool) -> None:
+        self._job = job
+        self._working_folder = working_folder
+        self._keys = keys
+        self._retry_errors = retry_errors
+        self._progress = RunProgress(max(job.rows.values()), job.fuse, shown=False)
         self._work: ShardWork | None = None
-        self._progress: RunProgress
         self._loop = asyncio.Runner()  # connections of a work's clients live as long as their loop
 
-    def do(self, order: Order, shard: int) -> Tally:
+    def do(self, shard: int) -> Tally:
         """Do what is left to do in a shard.
 
         Raises:
             ValueError: When this node does not see the folders; else see `distribution.complete`.
         """
-        job = order.job
         if self._work is None:
-            _enter(order)
-            self._progress = RunProgress(max(job.rows.values()), job.fuse, shown=False)
-            self._work = job.make(self._progress.spent)
+            self._work = self._make_work()
         self._progress.tally = Tally()
         left = work_through(
             self._work,
             [shard],
             self._progress,
-            concurrency=job.concurrency,
-            retry_errors=order.retry_errors,
+            concurrency=self._job.concurrency,
+            retry_errors=self._retry_errors,
             patience=_PATIENCE,
         )
         self._loop.run(left)
         return self._progress.tally
 
-
-def _enter(order: Order) -> None:
-    folders = (order.working_folder, order.job.folder)
-    if missing := [folder for folder in folders if not folder.is_dir()]:
-        raise ValueError(f"{platform.node()} does not see the folder {missing[0]}: {_SHARED}")
-    os.chdir(order.working_folder)
-    os.environ.update(order.environment)
+    def _make_work(self) -> ShardWork:
+        folders = (self._working_folder, self._job.folder)
+        if missing := [folder for folder in folders if not folder.is_dir()]:
+            raise ValueError(f"{platform.node()} does not see the folder {missing[0]}: {_SHARED}")
+        os.chdir(self._working_folder)
+        os.environ.update(self._keys)
+        return self._job.make(self._progress.spent)
 
 
 def do_on_ray(job: ShardJob, numbers: Sequence[int], progress: RunProgress, sharing: Sharing) -> None:
@@ -106,19 +97,17 @@ def do_on_ray(job: ShardJob, numbers: Sequence[int], progress: RunProgress, shar
     keys = {name: os.environ[name] for name in job.needs.environment if name in os.environ}
     with _joined(ray, sharing.ray or None):
         room = _room(ray, job.needs)
-        order = ray.put(Order(job, Path.cwd(), keys, sharing.retry_errors))
-        make = ray.remote(Place).options(
+        place = ray.remote(Place).options(
             num_cpus=job.needs.cpus,
             num_gpus=job.needs.gpus,
             scheduling_strategy="SPREAD",
             runtime_env=_import_paths(),
         )
-        _hand_out(ray, left, order, make.remote, min(len(left), sharing.ray_workers or room), progress)
+        make = partial(place.remote, ray.put(job), Path.cwd(), keys, sharing.retry_errors)
+        _hand_out(ray, left, make, min(len(left), sharing.ray_workers or room), progress)
 
 
-def _hand_out(
-    ray: Any, left: deque[int], order: Any, make: Callable[[], Any], count: int, progress: RunProgress
-) -> None:
+def _hand_out(ray: Any, left: deque[int], make: Callable[[], Any], count: int, progress: RunProgress) -> None:
     """Give each of so many places a shard as soon as it is there, and the next one when that is done."""
     starting: dict[Any, Any] = {}
     busy: dict[Any, tuple[Any, int]] = {}
@@ -146,7 +135,7 @@ def _hand_out(
                 continue
         if left:
             shard = left.popleft()
-            busy[place.do.remote(order, shard)] = place, shard
+            busy[place.do.remote(shard)] = place, shard
         else:
             ray.kill(place)
 
