@@ -15,7 +15,7 @@ from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
 from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.kinds import KINDS
-from fusionvl.synth.picture_steps import DiffusionStep, SceneStep
+from fusionvl.synth.pictures import DiffusionStep, SceneStep
 from fusionvl.synth.plan import Plan, open_captions
 from fusionvl.synth.progress import Tally
 from fusionvl.synth.prompts import Prompts
