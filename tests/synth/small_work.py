@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fusionvl.synth.distribution import ShardJob, Sharing, complete
 from fusionvl.synth.shard_files import arrow, read_table, write_table
+from fusionvl.synth.shards import ShardJob, Sharing, complete
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from endpoint import serving
 from small_work import make_logged
 
 from fusionvl.cli import main
-from fusionvl.synth.distribution import ShardJob, Sharing, complete
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.run import needs_of
 from fusionvl.synth.shard_files import finished_rows
+from fusionvl.synth.shards import ShardJob, Sharing, complete
 
 SRC = str(Path(__file__).parents[2] / "src")
 SCENES = {

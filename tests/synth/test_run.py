@@ -13,10 +13,11 @@ from fusionvl.run_folder import CannotWriteError, read_record
 from fusionvl.synth import pictures, shard_files, text_endpoint
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.pictures import as_jpeg
+from fusionvl.synth.plan import what_is_missing
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.rows import Row, SynthTurn
 from fusionvl.synth.scene_sample import scene_sample
-from fusionvl.synth.shard_files import finished_rows, read_rows, what_is_missing, write_records
+from fusionvl.synth.shard_files import finished_rows, read_rows, write_records
 
 SCENES = {
     "name": "small",

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from fusionvl.data.extras import import_extra
-from fusionvl.synth.distribution import Needs, ShardJob, Sharing
 from fusionvl.synth.progress import RunProgress, Tally
 from fusionvl.synth.shard_files import count_statuses, is_settled, shard_path
-from fusionvl.synth.shards import ShardWork, work_through
+from fusionvl.synth.shards import Needs, ShardJob, ShardWork, Sharing, work_through
 
 _REPEATS = 3  # so often a shard may be lost with its process before that is taken for the shard's fault
 _PATIENCE = 120.0  # file systems of clusters give back the locks of a dead node within about this time
@@ -51,7 +50,7 @@ class Place:
         """Do what is left to do in a shard.
 
         Raises:
-            ValueError: When this node does not see the folders; else see `distribution.complete`.
+            ValueError: When this node does not see the folders; else see `shards.complete`.
         """
         if self._work is None:
             self._work = self._make_work()
@@ -77,7 +76,7 @@ class Place:
 
 
 def do_on_ray(job: ShardJob, numbers: Sequence[int], progress: RunProgress, sharing: Sharing) -> None:
-    """Do what is left to do in some shards on a cluster; see `distribution.complete`.
+    """Do what is left to do in some shards on a cluster; see `shards.complete`.
 
     Raises:
         ValueError: When a place says so, the cluster cannot be joined or has no room, or a shard takes down one

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from fusionvl.synth.distribution import Sharing
     from fusionvl.synth.filters.filter import FilterModels
+    from fusionvl.synth.shards import Sharing
 
 _Actions: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -152,7 +152,7 @@ def _share(text: str) -> tuple[int, int]:
 
 
 def _sharing_of(options: argparse.Namespace) -> "Sharing":
-    from fusionvl.synth.distribution import Sharing
+    from fusionvl.synth.shards import Sharing
 
     if options.ray_workers is not None and options.ray is None:
         raise ValueError("--ray-workers goes with --ray")
@@ -234,7 +234,7 @@ def _select(options: argparse.Namespace) -> None:
 
 
 def _warn_of_what_is_missing(folder: Path) -> None:
-    from fusionvl.synth.shard_files import what_is_missing
+    from fusionvl.synth.plan import what_is_missing
 
     if missing := what_is_missing(folder):
         print(f"Warning: {folder} holds {missing}", file=sys.stderr)

@@ -14,10 +14,10 @@ import numpy as np
 from fusionvl.data.extras import import_extra
 from fusionvl.run_folder import RECORD, read_record, write_whole
 from fusionvl.synth.contact_sheet import contact_sheet, examples
+from fusionvl.synth.plan import what_is_missing
 from fusionvl.synth.run_statistics import LENGTH_EDGES, RunStatistics, count_run
 from fusionvl.synth.scores import filters_of
 from fusionvl.synth.selection import chosen_rows, read_selection
-from fusionvl.synth.shard_files import what_is_missing
 from fusionvl.text_table import markdown
 
 _REASONS = 15

@@ -19,9 +19,10 @@ from fusionvl.data.llava import to_record
 from fusionvl.data.sample import Sample, Turn
 from fusionvl.run_folder import RECORD, read_record, written_whole
 from fusionvl.synth.choices import as_asked
+from fusionvl.synth.plan import what_is_missing
 from fusionvl.synth.rows import Row
 from fusionvl.synth.selection import SELECTION_FILE, chosen_rows, read_selection
-from fusionvl.synth.shard_files import arrow, count_statuses, parquet, run_shards, what_is_missing
+from fusionvl.synth.shard_files import arrow, count_statuses, parquet, run_shards
 
 ExportFormat = Literal["llava", "parquet", "tar"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)

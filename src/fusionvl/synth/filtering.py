@@ -11,7 +11,6 @@ from filelock import FileLock
 
 from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import claim, discard, read_record, write_rows
-from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.filters import make_filter
 from fusionvl.synth.filters.filter import Filter, FilterModels
 from fusionvl.synth.progress import FuseSettings, Tally
@@ -30,7 +29,7 @@ from fusionvl.synth.shard_files import (
     shard_path,
     write_table,
 )
-from fusionvl.synth.shards import Keep
+from fusionvl.synth.shards import Keep, Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.text_client import RequestError
 
 PARALLEL = 64

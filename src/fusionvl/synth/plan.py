@@ -2,7 +2,8 @@
 
 The k-th row of a run is the same in every process. Kinds are spread evenly over shards. Captions are a text file with
 one a line, or JSONL with the field `caption`, in any language; empty and repeated ones are left out and counted. Of
-them only where lines begin is kept in memory, eight bytes a caption. Knows no steps and no other files.
+them only where lines begin is kept in memory, eight bytes a caption. Knows no steps, and of finished shards only
+whether they are there.
 """
 
 import json
@@ -18,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionvl.data.permutation import hashed, permuted
+from fusionvl.run_folder import RECORD, read_record
 from fusionvl.synth.kinds import kind_named
 from fusionvl.synth.rows import Row, row_id
+from fusionvl.synth.shard_files import SHARD_FOLDER, is_settled, shard_path
 
 logger = logging.getLogger(__name__)
 
@@ -163,3 +166,23 @@ class Plan:
             caption = self.captions[int(order[0])]
         made_of = row_id(self.source, caption, kind, f"{self.split}.{self.seed}.{variant}")
         return Row(id=made_of, kind=kind, caption=caption, split=self.split)
+
+
+def what_is_missing(folder: Path) -> str | None:
+    """What there is of a half-finished run: `N of M rows; K shards unfinished`. Reads no rows.
+
+    A shard that was begun again, for its errors, is unfinished although its rows of before are there.
+
+    Returns:
+        None when the run is whole, or the folder has no `run.json` that could say so.
+    """
+    if not (folder / RECORD).is_file():
+        return None
+    settings = read_record(folder)["settings"]
+    plan = Plan(*(settings[name] for name in ("source", "split", "seed", "rows", "shard_size")))
+    shards = folder / SHARD_FOLDER
+    unfinished = sum(not is_settled(shards, shard) for shard in range(plan.shards))
+    if not unfinished:
+        return None
+    there = sum(plan.rows_in(shard) for shard in range(plan.shards) if shard_path(shards, shard).exists())
+    return f"{there:,} of {len(plan):,} rows; {unfinished:,} shards unfinished"

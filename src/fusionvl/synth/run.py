@@ -13,7 +13,6 @@ from typing import Any
 
 from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
-from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.pictures import DiffusionStep, SceneStep
 from fusionvl.synth.plan import Plan, open_captions
@@ -22,7 +21,7 @@ from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Procedural, SynthRecipe, Template, identity
 from fusionvl.synth.rows import Row, row_from_dict
 from fusionvl.synth.shard_files import SHARD_FOLDER, Record, read_records, write_records
-from fusionvl.synth.shards import Keep
+from fusionvl.synth.shards import Keep, Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.steps import DescribeStep, QuestionStep, Step
 from fusionvl.synth.text_client import Endpoint, LanguageModel, LocalModel, Price, open_client
 from fusionvl.synth.workers import devices_here

@@ -1,4 +1,4 @@
-"""The finished shards of a run and of its filters, parquet files `part-00012.parquet`, and how many there are.
+"""The finished shards of a run and of its filters, parquet files `part-00012.parquet`.
 
 A shard's journal, `part-00012.jsonl`, lies beside it while rows are being done, see `shards`. What differs from kind
 to kind of row (seeds, prompts, models, facts) is kept as JSON text, so that all files have the same columns. Knows no
@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusionvl.data.extras import import_extra
-from fusionvl.run_folder import RECORD, read_record, write_whole
-from fusionvl.synth.plan import Plan
+from fusionvl.run_folder import write_whole
 from fusionvl.synth.rows import Row, row_from_dict
 
 _NEEDED_FOR = "Keeping rows as parquet"
@@ -168,23 +167,3 @@ def finished_rows(folder: Path) -> Iterator[Row]:
     """
     for path in run_shards(folder):
         yield from read_rows(path)
-
-
-def what_is_missing(folder: Path) -> str | None:
-    """What there is of a half-finished run: `N of M rows; K shards unfinished`. Reads no rows.
-
-    A shard that was begun again, for its errors, is unfinished although its rows of before are there.
-
-    Returns:
-        None when the run is whole, or the folder has no `run.json` that could say so.
-    """
-    if not (folder / RECORD).is_file():
-        return None
-    settings = read_record(folder)["settings"]
-    plan = Plan(*(settings[name] for name in ("source", "split", "seed", "rows", "shard_size")))
-    shards = folder / SHARD_FOLDER
-    unfinished = sum(not is_settled(shards, shard) for shard in range(plan.shards))
-    if not unfinished:
-        return None
-    there = sum(plan.rows_in(shard) for shard in range(plan.shards) if shard_path(shards, shard).exists())
-    return f"{there:,} of {len(plan):,} rows; {unfinished:,} shards unfinished"

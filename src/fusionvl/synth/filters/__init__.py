@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping
 
 from fusionvl.synth.filters.asking import blind_filter, closed_book_filter, judge_filter
-from fusionvl.synth.filters.balance import balance_filter
+from fusionvl.synth.filters.balance import BALANCE_COLUMNS, score_balance
 from fusionvl.synth.filters.duplicates import duplicates_filter
-from fusionvl.synth.filters.filter import Filter, FilterModels
-from fusionvl.synth.filters.images import image_filter
+from fusionvl.synth.filters.filter import Filter, FilterModels, plain_filter
+from fusionvl.synth.filters.images import IMAGE_COLUMNS, score_image
 from fusionvl.synth.filters.ocr import ocr_filter
-from fusionvl.synth.filters.rules import rules_filter
+from fusionvl.synth.filters.rules import RULE_COLUMNS, score_rules
 from fusionvl.synth.filters.similarity import similarity_filter
 
 FILTERS: Mapping[str, Callable[[FilterModels], Filter]] = {
-    "rules": rules_filter,
-    "images": image_filter,
+    "rules": lambda _: plain_filter("rules", RULE_COLUMNS, score_rules),
+    "images": lambda _: plain_filter("images", IMAGE_COLUMNS, score_image, "pillow"),
     "duplicates": duplicates_filter,
-    "balance": balance_filter,
+    "balance": lambda _: plain_filter("balance", BALANCE_COLUMNS, score_balance),
     "ocr": ocr_filter,
     "closed-book": closed_book_filter,
     "blind": blind_filter,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusionvl.synth.choices import choices_of
 from fusionvl.synth.filters.agreement import NUMBERS, agrees
-from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, plain_filter
+from fusionvl.synth.filters.filter import Scores
 from fusionvl.synth.rows import Row, SynthTurn
 
 _LEAK = re.compile(
@@ -39,11 +39,6 @@ _NUMBER_WORDS = [*NUMBERS, "single"]
 _INTEGER = re.compile(rf"(?<![\d.,])\d+(?![.,]?\d)|\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
 _FRACTION = re.compile(r"\d+[.,]\d+|\b(?:half|several|many|some|a few|about|around|roughly|dozens?)\b", re.IGNORECASE)
 _A_PHRASE = 4  # words; a longer answer is a sentence
-
-
-def rules_filter(models: FilterModels) -> Filter:
-    """The filter `rules`."""
-    return plain_filter("rules", RULE_COLUMNS, score_rules)
 
 
 def score_rules(row: Row, folder: Path) -> Scores:
