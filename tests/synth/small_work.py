@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fusionvl.synth.shard_files import arrow, read_table, write_table
+from fusionvl.synth.shard_files import arrow
 from fusionvl.synth.shards import ShardJob, Sharing, complete
 
 
@@ -23,6 +23,8 @@ class Numbered:
 
 class SmallWork:
     """Gives each row a first and a second word; fails, rejects or stops where it is told to."""
+
+    schema = arrow.schema(dict.fromkeys(("id", "status", "first", "reason"), arrow.string()))
 
     def __init__(self, folder, sizes, failing=(), rejecting=(), stopping=(), log=None, pause=0.0):
         self.folder = Path(folder)
@@ -60,12 +62,6 @@ class SmallWork:
         self.at_once -= 1
         if name in self.stopping:
             raise ValueError("wrong key")
-
-    def write(self, path, records):
-        write_table(path, arrow.Table.from_pylist(list(records)))
-
-    def read(self, path):
-        return read_table(path).to_pylist()
 
     def close(self):
         self.closed = True

@@ -17,7 +17,7 @@ from fusionvl.synth.plan import what_is_missing
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.rows import Row, SynthTurn
 from fusionvl.synth.scene_sample import scene_sample
-from fusionvl.synth.shard_files import finished_rows, read_rows, write_records
+from fusionvl.synth.shard_files import ROW_SCHEMA, finished_rows, read_rows, write_records
 
 SCENES = {
     "name": "small",
@@ -253,7 +253,7 @@ def test_rows_survive_parquet(tmp_path):
         Row(id="2", kind="SynthColor", status="error", reason="не вышло", seeds={"describe": 2**31 - 1}),
     ]
     path = tmp_path / "part.parquet"
-    write_records(path, [row.to_dict() for row in rows])
+    write_records(path, [row.to_dict() for row in rows], ROW_SCHEMA)
     assert read_rows(path) == rows
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="is no finished shard"):

@@ -18,7 +18,7 @@ from fusionvl.synth.filtering import PARALLEL, filter_run
 from fusionvl.synth.filters.filter import FilterModels
 from fusionvl.synth.rows import Row, row_id
 from fusionvl.synth.selection import SelectionRules, select_rows
-from fusionvl.synth.shard_files import SHARD_FOLDER, arrow, finished_rows, shard_path, write_records
+from fusionvl.synth.shard_files import ROW_SCHEMA, SHARD_FOLDER, arrow, finished_rows, shard_path, write_records
 from fusionvl.text_table import aligned
 
 UNTOUCHED = "untouched"
@@ -95,7 +95,7 @@ def spoil_run(
         if corruption.extra:
             spoiled.original[named.id] = row.id
     draws.shuffle(made)
-    write_records(shard_path(target / SHARD_FOLDER, 0), [row.to_dict() for row in made])
+    write_records(shard_path(target / SHARD_FOLDER, 0), [row.to_dict() for row in made], ROW_SCHEMA)
     return spoiled
 
 

@@ -20,7 +20,7 @@ from fusionvl.synth.progress import Tally
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Procedural, SynthRecipe, Template, identity
 from fusionvl.synth.rows import Row, row_from_dict
-from fusionvl.synth.shard_files import SHARD_FOLDER, Record, read_records, write_records
+from fusionvl.synth.shard_files import ROW_SCHEMA, SHARD_FOLDER, Record
 from fusionvl.synth.shards import Keep, Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.steps import DescribeStep, QuestionStep, Step
 from fusionvl.synth.text_client import Endpoint, LanguageModel, LocalModel, Price, open_client
@@ -74,8 +74,7 @@ class RowWork:
         folder: The run folder.
     """
 
-    write = staticmethod(write_records)
-    read = staticmethod(read_records)
+    schema = ROW_SCHEMA
 
     def __init__(self, plan: Plan, steps: Sequence[Step], folder: Path) -> None:
         self.folder = folder / SHARD_FOLDER

@@ -96,6 +96,41 @@ def are_ok(table: Any) -> Marks:
     return np.asarray(compute.equal(table["status"], "ok"), dtype=np.bool_)
 
 
+def write_records(path: Path, records: Sequence[Record], schema: Any) -> None:
+    """Write records as a parquet file of these columns, which appears whole or not at all.
+
+    Raises:
+        CannotWriteError: When the disk is full or the place cannot be written.
+    """
+    as_hex = _binary(schema)
+    columns = [
+        record
+        | {name: json.dumps(record[name], ensure_ascii=False) for name in _AS_JSON if name in record}
+        | {name: bytes.fromhex(record[name]) for name in as_hex if record[name] is not None}
+        for record in records
+    ]
+    write_table(path, arrow.Table.from_pylist(columns, schema=schema))
+
+
+def read_records(path: Path, schema: Any) -> list[Record]:
+    """Read the records of a finished shard, in order; bytes are hexadecimal, since records are JSON.
+
+    Raises:
+        ValueError: When the file is no parquet file, or lacks a column.
+    """
+    as_hex = _binary(schema)
+    return [
+        record
+        | {name: json.loads(record[name]) for name in _AS_JSON if name in record}
+        | {name: record[name].hex() for name in as_hex if record[name] is not None}
+        for record in read_table(path, schema.names).to_pylist()
+    ]
+
+
+def _binary(schema: Any) -> list[str]:
+    return [field.name for field in schema if arrow.types.is_binary(field.type)]
+
+
 # --- Rows of a run ---
 
 
@@ -109,7 +144,7 @@ _TURN = arrow.struct(
 )
 _TEXTS = ("id", "kind", "caption", "description", "image", "status", "reason", "finish_reason", "split", *_AS_JSON)
 _NUMBERS = ("attempts", "input_tokens", "output_tokens")
-_SCHEMA = arrow.schema(
+ROW_SCHEMA = arrow.schema(
     sorted(
         [
             *((name, arrow.string()) for name in _TEXTS),
@@ -118,33 +153,12 @@ _SCHEMA = arrow.schema(
         ]
     )
 )
-
-
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Write rows, as their plain values, as a parquet file, which appears whole or not at all.
-
-    Raises:
-        CannotWriteError: When the file cannot be written, say because the disk is full.
-    """
-    columns = [
-        record | {name: json.dumps(record[name], ensure_ascii=False) for name in _AS_JSON} for record in records
-    ]
-    write_table(path, arrow.Table.from_pylist(columns, schema=_SCHEMA))
-
-
-def read_records(path: Path) -> list[Record]:
-    """Read the rows of a finished shard as plain values, in order.
-
-    Raises:
-        ValueError: When the file is no parquet file of rows.
-    """
-    records = read_table(path, _SCHEMA.names).to_pylist()
-    return [record | {name: json.loads(record[name]) for name in _AS_JSON} for record in records]
+"""The columns of a run's finished shards."""
 
 
 def read_rows(path: Path) -> list[Row]:
     """Read the rows of a finished shard, in order; see `read_records`."""
-    return [row_from_dict(record) for record in read_records(path)]
+    return [row_from_dict(record) for record in read_records(path, ROW_SCHEMA)]
 
 
 def run_shards(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ loses what was in flight and goes on from there; of two processes, only one has 
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeAlias
 
 from fusionvl.run_folder import CannotWriteError, RowFile, read_rows
 from fusionvl.synth.progress import FuseSettings, RunProgress, Tally
-from fusionvl.synth.shard_files import Record, count_statuses, is_settled, shard_path
+from fusionvl.synth.shard_files import Record, count_statuses, is_settled, read_records, shard_path, write_records
 
 Keep: TypeAlias = Callable[[Record], None]
 
@@ -29,9 +29,11 @@ class ShardWork(Protocol):
 
     Attributes:
         folder: Where journals and finished files are kept.
+        schema: The columns of finished files, as pyarrow has them: `id`, `status` and `reason` among them.
     """
 
     folder: Path
+    schema: Any
 
     def rows(self, shard: int) -> Iterable[Any]:
         """What is to be done in a shard, in order; each has an `id` that no other has."""
@@ -50,16 +52,6 @@ class ShardWork(Protocol):
 
         Raises:
             ValueError: For what concerns every row, wrong settings or credentials. All stops, and this row stays open.
-        """
-
-    def write(self, path: Path, records: Sequence[Record]) -> None:
-        """Write a finished shard with `write_table`: at least the columns `id`, `status` and `reason`."""
-
-    def read(self, path: Path) -> list[Record]:
-        """Read a finished shard back.
-
-        Raises:
-            ValueError: When the file is none.
         """
 
     def close(self) -> None:
@@ -283,7 +275,7 @@ class _BegunShard:
         Raises:
             CannotWriteError: When it cannot be written; the shard then stays begun.
         """
-        self._work.write(self._final, [self.known[name] for name in self._order])
+        write_records(self._final, [self.known[name] for name in self._order], self._work.schema)
         self._journal.path.unlink()
         self.close()
 
@@ -295,7 +287,7 @@ class _BegunShard:
         return str(self.known[name]["status"]) if name in self.known else "open"
 
     def _kept(self) -> dict[str, Record]:
-        finished = self._work.read(self._final) if self._final.exists() else []
+        finished = read_records(self._final, self._work.schema) if self._final.exists() else []
         return {record["id"]: record for record in [*finished, *read_rows(self._journal.path, _record)]}
 
 
