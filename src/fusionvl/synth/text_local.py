@@ -3,7 +3,7 @@
 However many clients of a model are open in a process, it is loaded once per device. Each request draws its own random
 numbers, so an answer does not depend on what shares its batch (but for the rounding of batched arithmetic; a batch of
 one is exact). Where an answer has a schema, llguidance knows which tokens may come next, and the model may choose no
-others. Knows no prompts and no schemas of its own. transformers and torch are imported in the workers only.
+others. Knows no prompts and no schemas of its own. transformers is imported in the workers only.
 """
 
 import base64
