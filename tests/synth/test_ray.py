@@ -3,9 +3,11 @@
 import os
 import signal
 import time
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,6 +16,8 @@ from endpoint import serving
 from small_work import make_logged
 
 from fusionvl.cli import main
+from fusionvl.synth.cluster import Place, _hand_out
+from fusionvl.synth.progress import RunProgress, Tally
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.run import needs_of
 from fusionvl.synth.shard_files import finished_rows
@@ -165,6 +169,69 @@ def test_when_a_process_and_then_a_node_die_every_row_is_there_once(cluster, rec
 
 def raylet(node):
     return node.all_processes["raylet"][0].process.pid
+
+
+def test_a_place_makes_its_work_ready_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = ShardJob(partial(make_logged, tmp_path), tmp_path, dict.fromkeys(range(3), 40), concurrency=8)
+    place = Place(job, tmp_path, {}, retry_errors=False)
+    assert [place.do(shard).rows for shard in (0, 2)] == [{"ok": 40}, {"ok": 40}]
+    assert len((tmp_path / "made.log").read_text().split()) == 1
+    elsewhere = Place(job, tmp_path / "nowhere", {}, retry_errors=False)
+    with pytest.raises(ValueError, match=r"does not see the folder .*nowhere: start from a folder"):
+        elsewhere.do(1)
+
+
+class LosingRay:
+    """Stands where Ray does: its places do a shard at once, or are lost with it as often as a test says."""
+
+    class exceptions:  # noqa: N801 - as Ray calls it
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+    def __init__(self, losses):
+        self.losses = Counter(losses)
+        self.places, self.killed, self.done = [], [], []
+
+    def make(self):
+        name = len(self.places)
+        ready, do = SimpleNamespace(remote=object), SimpleNamespace(remote=lambda shard: (name, shard))
+        place = SimpleNamespace(__ray_ready__=ready, do=do)
+        self.places.append(place)
+        return place
+
+    def wait(self, told):
+        return told[:1], told[1:]
+
+    def get(self, told):
+        _, shard = told
+        if self.losses[shard]:
+            self.losses[shard] -= 1
+            raise self.exceptions.RayError("the node\ndied")
+        self.done.append(shard)
+        return Tally(Counter(ok=1))
+
+    def kill(self, place):
+        self.killed.append(place)
+
+
+def test_a_shard_that_is_lost_is_done_by_another_place():
+    ray, progress = LosingRay({1: 3, 4: 1}), RunProgress(6, shown=False)
+    _hand_out(ray, deque(range(6)), ray.make, 2, progress)
+    assert progress.tally.rows == {"ok": 6}
+    assert sorted(ray.done) == list(range(6))
+    assert len(ray.places) == 2 + 4, "one more for each that was lost"
+    assert len(ray.killed) == len(ray.places), "none is left"
+
+
+def test_a_shard_that_takes_down_one_place_after_the_other_ends_the_run():
+    ray = LosingRay({0: 4})
+    with pytest.raises(ValueError, match=r"lost 4 times .*Ray says: the node died. What was done is kept"):
+        _hand_out(ray, deque([0, 1]), ray.make, 1, RunProgress(2, shown=False))
+    assert ray.done == [1]
 
 
 def local(*devices):
