@@ -16,7 +16,7 @@ from endpoint import serving
 from small_work import make_logged
 
 from fusionvl.cli import main
-from fusionvl.synth.cluster import Place, _hand_out
+from fusionvl.synth.cluster import ShardPlace, _hand_out
 from fusionvl.synth.progress import RunProgress, Tally
 from fusionvl.synth.recipe import load_synth_recipe
 from fusionvl.synth.run import needs_of
@@ -79,7 +79,7 @@ def made_files(folder):
 
 def places():
     """The processes that work on shards, by the process of their node."""
-    found = [each for each in psutil.process_iter(["name", "cmdline"]) if "ray::Place" in _title(each)]
+    found = [each for each in psutil.process_iter(["name", "cmdline"]) if "ray::ShardPlace" in _title(each)]
     return {process.ppid(): process for process in found}
 
 
@@ -174,10 +174,10 @@ def raylet(node):
 def test_a_place_makes_its_work_ready_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = ShardJob(partial(make_logged, tmp_path), tmp_path, dict.fromkeys(range(3), 40), concurrency=8)
-    place = Place(job, tmp_path, {}, retry_errors=False)
+    place = ShardPlace(job, tmp_path, {}, retry_errors=False)
     assert [place.do(shard).rows for shard in (0, 2)] == [{"ok": 40}, {"ok": 40}]
     assert len((tmp_path / "made.log").read_text().split()) == 1
-    elsewhere = Place(job, tmp_path / "nowhere", {}, retry_errors=False)
+    elsewhere = ShardPlace(job, tmp_path / "nowhere", {}, retry_errors=False)
     with pytest.raises(ValueError, match=r"does not see the folder .*nowhere: start from a folder"):
         elsewhere.do(1)
 

@@ -27,7 +27,7 @@ _SECONDS_TO_ANSWER = 10.0
 _SHARED = "start from a folder, and write into one, that all nodes of the cluster share"
 
 
-class Place:
+class ShardPlace:
     """A process on a node; its work is made ready once, with its first shard.
 
     Args:
@@ -96,7 +96,7 @@ def do_on_ray(job: ShardJob, numbers: Sequence[int], progress: RunProgress, shar
     keys = {name: os.environ[name] for name in job.needs.environment if name in os.environ}
     with _joined(ray, sharing.ray or None):
         room = _room(ray, job.needs)
-        place = ray.remote(Place).options(
+        place = ray.remote(ShardPlace).options(
             num_cpus=job.needs.cpus,
             num_gpus=job.needs.gpus,
             scheduling_strategy="SPREAD",
