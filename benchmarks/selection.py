@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow
 
 from fusionvl.run_folder import claim
+from fusionvl.synth.filters import NEEDS_NO_MODEL, make_filter
 from fusionvl.synth.filters.filter import FilterModels
-from fusionvl.synth.filters.registry import NEEDS_NO_MODEL, make_filter
-from fusionvl.synth.row_files import SHARD_FOLDER
 from fusionvl.synth.rows import row_id
 from fusionvl.synth.scores import scores_folder
 from fusionvl.synth.selection import asked_rules, select_rows, write_selection
-from fusionvl.synth.shards import shard_path, write_table
+from fusionvl.synth.shard_files import SHARD_FOLDER, shard_path, write_table
 
 KINDS = ("SynthColor", "SynthCount", "SynthSpatial", "MultiChoice", "ConvShort", "Reasoning")
 SHARD_ROWS = 2000

@@ -23,13 +23,12 @@ from pathlib import Path
 
 import psutil
 
-from fusionvl.synth.distribution import ShardJob, Sharing, Spend, complete
 from fusionvl.synth.kinds import KINDS
-from fusionvl.synth.picture_steps import SceneStep
+from fusionvl.synth.pictures import SceneStep
 from fusionvl.synth.plan import Plan
-from fusionvl.synth.row_files import SHARD_FOLDER
 from fusionvl.synth.run import RowWork
-from fusionvl.synth.shards import finished_shards, read_table
+from fusionvl.synth.shard_files import SHARD_FOLDER, finished_shards, read_table
+from fusionvl.synth.shards import ShardJob, Sharing, Spend, complete
 
 _SHARD = 1000
 _SECONDS_BETWEEN_LOOKS = 0.2

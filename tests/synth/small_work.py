@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fusionvl.synth.distribution import ShardJob, Sharing, complete
-from fusionvl.synth.shards import pyarrow, read_table, write_table
+from fusionvl.synth.shard_files import arrow
+from fusionvl.synth.shards import ShardJob, Sharing, complete
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Numbered:
 
 class SmallWork:
     """Gives each row a first and a second word; fails, rejects or stops where it is told to."""
+
+    schema = arrow.schema(dict.fromkeys(("id", "status", "first", "reason"), arrow.string()))
 
     def __init__(self, folder, sizes, failing=(), rejecting=(), stopping=(), log=None, pause=0.0):
         self.folder = Path(folder)
@@ -61,17 +63,13 @@ class SmallWork:
         if name in self.stopping:
             raise ValueError("wrong key")
 
-    def write(self, path, records):
-        write_table(path, pyarrow().Table.from_pylist(list(records)))
-
-    def read(self, path):
-        return read_table(path).to_pylist()
-
     def close(self):
         self.closed = True
 
 
 def make_logged(folder, spend):
+    with (Path(folder) / "made.log").open("a") as log:
+        log.write(f"{os.getpid()}\n")
     return SmallWork(folder, dict.fromkeys(range(3), 40), log=Path(folder) / "steps.log", pause=0.005)
 
 

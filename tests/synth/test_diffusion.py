@@ -6,8 +6,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from fusionvl.synth.image_client import DrawRequest, load_pipeline
-from fusionvl.synth.picture_steps import DiffusionStep, is_flat, side_by_side
+from fusionvl.synth.pictures import DiffusionStep, Drawing, is_flat, load_pipeline, side_by_side
 from fusionvl.synth.recipe import Diffusion
 from fusionvl.synth.rows import Row, seed_of
 
@@ -58,7 +57,7 @@ def row(description="A red apple."):
 
 def test_an_image_follows_from_prompt_and_seed(pipeline):
     draw = load_pipeline(settings(pipeline), "cpu")
-    one, other, again = (draw([DrawRequest("a red apple", seed)])[0] for seed in (1, 2, 1))
+    one, other, again = (draw([Drawing("a red apple", seed)])[0] for seed in (1, 2, 1))
     assert one.size == (64, 48)
     assert one.tobytes() == again.tobytes()
     assert one.tobytes() != other.tobytes()

@@ -3,8 +3,7 @@ from collections import Counter
 
 import pytest
 
-from fusionvl.synth.captions import open_captions
-from fusionvl.synth.plan import Plan
+from fusionvl.synth.plan import Plan, open_captions
 from fusionvl.synth.rows import Row, SynthTurn, row_from_dict, row_id, seed_of
 
 

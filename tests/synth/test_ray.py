@@ -1,19 +1,27 @@
 """Runs on a real cluster: two nodes on this machine, with four logical CPUs each."""
 
+import os
 import signal
 import time
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import yaml
 from endpoint import serving
+from small_work import make_logged
 
 from fusionvl.cli import main
+from fusionvl.synth.cluster import ShardPlace, _hand_out
+from fusionvl.synth.progress import RunProgress, Tally
 from fusionvl.synth.recipe import load_synth_recipe
-from fusionvl.synth.row_files import finished_rows
 from fusionvl.synth.run import needs_of
+from fusionvl.synth.shard_files import finished_rows
+from fusionvl.synth.shards import ShardJob, Sharing, complete
 
 SRC = str(Path(__file__).parents[2] / "src")
 SCENES = {
@@ -69,9 +77,9 @@ def made_files(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 
-def processes_at_a_shard():
-    """The processes that work on a shard, by the process of their node."""
-    found = [each for each in psutil.process_iter(["name", "cmdline"]) if "ray::_do_shard" in _title(each)]
+def places():
+    """The processes that work on shards, by the process of their node."""
+    found = [each for each in psutil.process_iter(["name", "cmdline"]) if "ray::ShardPlace" in _title(each)]
     return {process.ppid(): process for process in found}
 
 
@@ -99,6 +107,27 @@ def test_the_same_files_come_about_as_on_one_machine(cluster, recipe, tmp_path, 
 
 
 @pytest.mark.slow
+def test_filters_run_on_a_cluster_too(cluster, recipe, tmp_path, capsys):
+    for name, ray in (("plain", ()), ("ray", ("--ray", cluster.address, "--ray-workers", "2"))):
+        assert synth_run(recipe(), tmp_path / name) == 0
+        assert main(["synth", "filter", str(tmp_path / name), "--filters", "rules", "images", *ray]) == 0
+    assert capsys.readouterr().out.count("images: 48 ok") == 2
+    plain = made_files(tmp_path / "plain" / "scores")
+    assert len(plain) == 2 * 8
+    assert made_files(tmp_path / "ray" / "scores") == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("places", [1, 2])
+def test_a_place_loads_its_models_once(cluster, tmp_path, monkeypatch, places):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([SRC, str(Path(__file__).parent)]))
+    job = ShardJob(partial(make_logged, tmp_path), tmp_path, dict.fromkeys(range(3), 40), concurrency=8)
+    assert complete(job, Sharing(ray=cluster.address, ray_workers=places, shown=False)).rows == {"ok": 120}
+    made = (tmp_path / "made.log").read_text().split()
+    assert len(made) == len(set(made)) == places
+
+
+@pytest.mark.slow
 def test_faults_of_a_run_are_told_in_one_sentence(cluster, recipe, tmp_path, capsys):
     ray = ("--ray", cluster.address, "--ray-workers", "2")
     big = recipe(images=SCENES["images"] | {"processes": 5})
@@ -122,7 +151,7 @@ def test_when_a_process_and_then_a_node_die_every_row_is_there_once(cluster, rec
     with serving(latency=0.2) as server, ThreadPoolExecutor() as threads:
         asking = recipe(questions=endpoint(server), images=scenes, concurrency=4)
         running = threads.submit(synth_run, asking, tmp_path / "ray", "--ray", cluster.address)
-        on_nodes = wait_for(lambda: len(found := processes_at_a_shard()) == 2 and found)
+        on_nodes = wait_for(lambda: len(found := places()) == 2 and found)
         wait_for(lambda: len(server.requests) >= 4)
         head = next(process for process in on_nodes.values() if process.ppid() != raylet(cluster.second))
         head.send_signal(signal.SIGKILL)
@@ -140,6 +169,69 @@ def test_when_a_process_and_then_a_node_die_every_row_is_there_once(cluster, rec
 
 def raylet(node):
     return node.all_processes["raylet"][0].process.pid
+
+
+def test_a_place_makes_its_work_ready_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = ShardJob(partial(make_logged, tmp_path), tmp_path, dict.fromkeys(range(3), 40), concurrency=8)
+    place = ShardPlace(job, tmp_path, {}, retry_errors=False)
+    assert [place.do(shard).rows for shard in (0, 2)] == [{"ok": 40}, {"ok": 40}]
+    assert len((tmp_path / "made.log").read_text().split()) == 1
+    elsewhere = ShardPlace(job, tmp_path / "nowhere", {}, retry_errors=False)
+    with pytest.raises(ValueError, match=r"does not see the folder .*nowhere: start from a folder"):
+        elsewhere.do(1)
+
+
+class LosingRay:
+    """Stands where Ray does: its places do a shard at once, or are lost with it as often as a test says."""
+
+    class exceptions:  # noqa: N801 - as Ray calls it
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+    def __init__(self, losses):
+        self.losses = Counter(losses)
+        self.places, self.killed, self.done = [], [], []
+
+    def make(self):
+        name = len(self.places)
+        ready, do = SimpleNamespace(remote=object), SimpleNamespace(remote=lambda shard: (name, shard))
+        place = SimpleNamespace(__ray_ready__=ready, do=do)
+        self.places.append(place)
+        return place
+
+    def wait(self, told):
+        return told[:1], told[1:]
+
+    def get(self, told):
+        _, shard = told
+        if self.losses[shard]:
+            self.losses[shard] -= 1
+            raise self.exceptions.RayError("the node\ndied")
+        self.done.append(shard)
+        return Tally(Counter(ok=1))
+
+    def kill(self, place):
+        self.killed.append(place)
+
+
+def test_a_shard_that_is_lost_is_done_by_another_place():
+    ray, progress = LosingRay({1: 3, 4: 1}), RunProgress(6, shown=False)
+    _hand_out(ray, deque(range(6)), ray.make, 2, progress)
+    assert progress.tally.rows == {"ok": 6}
+    assert sorted(ray.done) == list(range(6))
+    assert len(ray.places) == 2 + 4, "one more for each that was lost"
+    assert len(ray.killed) == len(ray.places), "none is left"
+
+
+def test_a_shard_that_takes_down_one_place_after_the_other_ends_the_run():
+    ray = LosingRay({0: 4})
+    with pytest.raises(ValueError, match=r"lost 4 times .*Ray says: the node died. What was done is kept"):
+        _hand_out(ray, deque([0, 1]), ray.make, 1, RunProgress(2, shown=False))
+    assert ray.done == [1]
 
 
 def local(*devices):

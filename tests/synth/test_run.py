@@ -12,14 +12,15 @@ from PIL import Image
 
 from fusionvl.cli import main
 from fusionvl.run_folder import CannotWriteError, read_record
-from fusionvl.synth import picture_steps, shards, text_endpoint
-from fusionvl.synth.image_client import as_jpeg
+from fusionvl.synth import pictures, shard_files, text_endpoint
 from fusionvl.synth.kinds import KINDS
+from fusionvl.synth.pictures import as_jpeg
+from fusionvl.synth.plan import what_is_missing
 from fusionvl.synth.recipe import load_synth_recipe
-from fusionvl.synth.row_files import finished_rows, read_rows, what_is_missing, write_records
 from fusionvl.synth.rows import Row, SynthTurn
 from fusionvl.synth.scene_sample import scene_sample
 from fusionvl.synth.scenes.drawings import Drawings
+from fusionvl.synth.shard_files import ROW_SCHEMA, finished_rows, read_rows, write_records
 
 SCENES = {
     "name": "small",
@@ -96,6 +97,20 @@ def test_rows_whose_drawing_is_broken_are_kept_with_the_reason(recipe, tmp_path)
     assert all(re.search(r"The drawing .*svg cannot be read: .* Fetch the drawings again", row.reason) for row in rows)
 
 
+def test_a_run_depends_on_the_prompts_that_it_uses_and_no_others(recipe, tmp_path, capsys):
+    synth_run(recipe(), tmp_path / "scenes")
+    assert read_record(tmp_path / "scenes")["settings"]["prompt_hashes"] == {}
+    (tmp_path / "own" / "questions").mkdir(parents=True)
+    with serving() as server:
+        asking = {"kind": "endpoint", "model": "m", "base_urls": [server.url]}
+        assert synth_run(recipe(questions=asking), tmp_path / "asked") == 0
+        used = read_record(tmp_path / "asked")["settings"]["prompt_hashes"]
+        assert set(used) == {"questions/SynthColor", "questions/MultiChoice"}
+        (tmp_path / "own" / "questions" / "MultiChoice.v1.txt").write_text("Ask about: $description")
+        assert synth_run(recipe(questions=asking, prompts=str(tmp_path / "own")), tmp_path / "asked") == 2
+    assert "prompt_hashes.questions/MultiChoice" in capsys.readouterr().err
+
+
 def test_other_rows_or_settings_are_refused(recipe, tmp_path, capsys):
     folder = tmp_path / "run"
     synth_run(recipe(), folder)
@@ -164,7 +179,7 @@ def test_a_share_in_which_all_goes_wrong_is_stopped(recipe, tmp_path, capsys):
 
 
 def test_a_disk_that_is_full_when_an_image_is_written(recipe, tmp_path, capsys, monkeypatch):
-    whole, calls = picture_steps.write_whole, []
+    whole, calls = pictures.write_whole, []
 
     def write(path, content):
         calls.append(path)
@@ -172,7 +187,7 @@ def test_a_disk_that_is_full_when_an_image_is_written(recipe, tmp_path, capsys, 
             raise CannotWriteError(f"{path} could not be written: No space left on device")
         whole(path, content)
 
-    monkeypatch.setattr(picture_steps, "write_whole", write)
+    monkeypatch.setattr(pictures, "write_whole", write)
     folder = tmp_path / "run"
     assert synth_run(recipe(concurrency=1), folder) == 2
     assert "No space left on device" in capsys.readouterr().err
@@ -189,7 +204,7 @@ def test_a_disk_that_is_full_when_a_shard_is_finished(recipe, tmp_path, capsys, 
         raise CannotWriteError(f"{path} could not be written: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_whole", write)
+        patch.setattr(shard_files, "write_whole", write)
         assert synth_run(recipe(), tmp_path / "run") == 2
     assert "part-00000.parquet could not be written" in capsys.readouterr().err
     assert what_is_missing(tmp_path / "run") == "0 of 11 rows; 3 shards unfinished"
@@ -284,7 +299,7 @@ def test_rows_survive_parquet(tmp_path):
         Row(id="2", kind="SynthColor", status="error", reason="не вышло", seeds={"describe": 2**31 - 1}),
     ]
     path = tmp_path / "part.parquet"
-    write_records(path, [row.to_dict() for row in rows])
+    write_records(path, [row.to_dict() for row in rows], ROW_SCHEMA)
     assert read_rows(path) == rows
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="is no finished shard"):

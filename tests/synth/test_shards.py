@@ -11,9 +11,9 @@ import pytest
 from small_work import SmallWork
 
 from fusionvl.run_folder import RowFile
-from fusionvl.synth.distribution import ShardJob, Sharing, complete
 from fusionvl.synth.progress import Fuse, FuseSettings, RunProgress, Tally
-from fusionvl.synth.shards import finished_shards, read_table, shard_path
+from fusionvl.synth.shard_files import finished_shards, read_table, shard_path
+from fusionvl.synth.shards import ShardJob, Sharing, complete
 
 SIZES = {0: 5, 1: 4, 2: 4, 3: 4, 4: 4}
 NAMES = [f"{shard}-{number}" for shard, size in SIZES.items() for number in range(size)]

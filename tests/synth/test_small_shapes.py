@@ -9,6 +9,7 @@ import pytest
 from fusionvl import cli
 from fusionvl.data.easy_vqa import load_split
 from fusionvl.data.mixture import open_mixture
+from fusionvl.synth import small_shapes
 from fusionvl.synth.small_shapes import (
     KINDS,
     PLACES,
@@ -76,6 +77,35 @@ def test_a_folder(tmp_path, capsys):
     assert all(len(sample.turns) == 2 for sample in samples)
     assert cli.main(command) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_stopped_goes_on_with_its_pictures(tmp_path, monkeypatch):
+    """Under other settings it begins again."""
+    drawn = []
+
+    def draw(shape, place, size):
+        if len(drawn) == 4:
+            raise KeyboardInterrupt
+        drawn.append(shape)
+        return draw_small_shape(shape, place, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(small_shapes, "draw_small_shape", draw)
+        for wanted in (settings(seed=1), settings()):
+            drawn.clear()
+            with pytest.raises(KeyboardInterrupt):
+                write_small_shapes(tmp_path / "s", wanted)
+        assert [path.name for path in tmp_path.iterdir()] == ["s.unfinished"]
+        drawn[:] = range(-5, 0)
+        write_small_shapes(tmp_path / "s", settings())
+    assert len(drawn) == 5 + 9 - 4, "four are there already"
+    write_small_shapes(tmp_path / "whole", settings())
+    files = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in (tmp_path / "s", tmp_path / "whole")
+    ]
+    assert files[0] == files[1]
+    assert len(files[0]) == 9 + 3 + 2
 
 
 def test_samples_are_those_of_published_results(tmp_path):

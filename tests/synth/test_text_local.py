@@ -15,7 +15,7 @@ from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.rows import Row
 from fusionvl.synth.steps import DescribeStep
 from fusionvl.synth.text_client import LocalModel, Price, TextRequest, message, open_client
-from fusionvl.synth.text_local import Weights, Writing, WritingTask, load
+from fusionvl.synth.text_local import load
 
 TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message.role }} {{ message.content }}<|end|>{% endfor %}"
@@ -51,8 +51,9 @@ def request(text, seed=1, schema=None):
 
 def loaded(model, gguf_file=None, temperature=0.9, max_tokens=1024):
     """What answers requests with a model."""
-    answer = load(Weights(model, gguf_file, "float32"), "cpu")
-    return lambda requests: answer([WritingTask(each, Writing(temperature, max_tokens, True)) for each in requests])
+    answer = load(model, gguf_file, "float32", "cpu")
+    settings = LocalModel(model, gguf_file, temperature, max_tokens)
+    return lambda requests: answer([(each, settings) for each in requests])
 
 
 def test_answers_depend_on_seed_and_not_on_the_batch(model):
@@ -146,10 +147,10 @@ def test_a_model_that_is_not_there(tmp_path):
 
 
 def test_answers_of_one_batch_may_be_written_in_different_ways(model):
-    answer = load(Weights(model, None, "float32"), "cpu")
+    answer = load(model, None, "float32", "cpu")
     asked = request("What?", schema=SCHEMA)
-    ways = [Writing(1.0, 60, True), Writing(0.0, 5, False), Writing(1.0, 60, True), Writing(0.0, 60, True)]
-    replies = answer([WritingTask(asked, way) for way in ways])
+    ways = [(1.0, 60, True), (0.0, 5, False), (1.0, 60, True), (0.0, 60, True)]
+    replies = answer([(asked, LocalModel(model, None, *way)) for way in ways])
     assert replies[0] == replies[2]
     assert all(json.loads(replies[number].text).keys() == {"count", "letter"} for number in (0, 3))
     assert replies[1].output_tokens <= 5
@@ -163,7 +164,7 @@ def loads(monkeypatch):
 
     class Workers:
         def __init__(self, build, devices, batch_size):
-            made.append((build.args[0].model, tuple(devices)))
+            made.append((build.args[0], tuple(devices)))
 
         def close(self):
             made.append("closed")
@@ -176,14 +177,14 @@ def test_a_model_is_loaded_once_however_many_use_it(loads):
     first = open_client(LocalModel("m", temperature=0.9))
     second = open_client(LocalModel("m", temperature=0.0, max_tokens=5, json_schema=False))
     other = open_client(LocalModel("m", devices=["cpu", "cpu"]))
-    assert loads == [("m", ("cpu",)), ("m", ("cpu", "cpu"))]
+    assert loads == [("m", ("auto",)), ("m", ("cpu", "cpu"))]
     first.close()
     other.close()
     assert loads[2:] == ["closed"]
     second.close()
     assert loads[2:] == ["closed"] * 2
     open_client(LocalModel("m")).close()
-    assert loads[4:] == [("m", ("cpu",)), "closed"]
+    assert loads[4:] == [("m", ("auto",)), "closed"]
 
 
 def test_a_model_that_sees_is_shown_the_picture(tmp_path):

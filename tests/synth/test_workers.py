@@ -4,12 +4,16 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fusionvl.synth.workers import WorkError, Workers
+from fusionvl.synth.filters import make_filter
+from fusionvl.synth.filters.filter import FilterModels
+from fusionvl.synth.text_client import LocalModel, named_model
+from fusionvl.synth.workers import WorkError, Workers, devices_here
 
 
 def build(name, device):
@@ -53,6 +57,22 @@ def test_requests_are_spread_over_devices_in_batches():
     assert [double for double, _, _ in found] == [number * 2 for number in range(9)]
     assert {device for _, device, _ in found} == {"cpu:0", "cpu:1"}
     assert max(count for _, _, count in found) == 3
+
+
+@pytest.mark.parametrize(("gpus", "devices"), [(0, ["cpu"]), (2, ["cuda:0", "cuda:1"])])
+def test_a_model_runs_on_every_gpu_of_the_machine_or_else_on_its_cpu(monkeypatch, gpus, devices):
+    """Whether a recipe or a command line names it."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert devices_here(LocalModel("m").devices) == devices
+    assert devices_here(named_model("m", max_tokens=1).devices) == devices
+    assert devices_here(["cpu", "cuda:1"]) == ["cpu", "cuda:1"]
+    models = FilterModels(text="m", judge="m", similarity="m")
+    for name in ("closed-book", "judge", "similarity"):
+        each = make_filter(name, models)
+        assert each.devices == devices
+        each.close()
+    with closing(Workers(partial(build, "w"), ["auto"], batch_size=1)) as workers:
+        assert len(workers._all) == len(devices)
 
 
 def test_a_bad_request_does_not_spoil_its_batch():

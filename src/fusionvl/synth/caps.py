@@ -1,6 +1,6 @@
 """Caps: which rows must go so that no name is too frequent among those that stay.
 
-Knows names, no scores and no rows. Needs pyarrow.
+Knows names, no scores and no rows.
 """
 
 import math
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionvl.data.extras import import_extra
 from fusionvl.synth.filters.balance import SEPARATOR
+from fusionvl.synth.shard_files import Marks, compute
 
 Numbers = NDArray[np.int64]
 
@@ -59,7 +59,7 @@ class Cap:
         return most
 
 
-def over_cap(column: Any, cap: Cap) -> NDArray[np.bool_]:
+def over_cap(column: Any, cap: Cap) -> Marks:
     """Finds the rows of a group that must go.
 
     Args:
@@ -70,7 +70,6 @@ def over_cap(column: Any, cap: Cap) -> NDArray[np.bool_]:
     Returns:
         Whether each row goes. It does if any of its names is used up.
     """
-    compute = import_extra("pyarrow.compute", extra="synth", needed_for="selecting")
     over = np.zeros(len(column), dtype=np.bool_)
     lists = compute.split_pattern(column, SEPARATOR)
     names = compute.list_flatten(lists).dictionary_encode()
@@ -89,7 +88,7 @@ def over_cap(column: Any, cap: Cap) -> NDArray[np.bool_]:
     return over
 
 
-def _names_of(wanted: NDArray[np.bool_], rows: Numbers, codes: Numbers) -> Iterator[tuple[int, list[int]]]:
+def _names_of(wanted: Marks, rows: Numbers, codes: Numbers) -> Iterator[tuple[int, list[int]]]:
     """The names of each row that is wanted, in order."""
     is_wanted = wanted[rows]
     rows, names = rows[is_wanted], codes[is_wanted].tolist()

@@ -5,7 +5,7 @@ Knows the two forms, and nothing of whether an answer is right.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusionvl.synth.rows import SynthTurn
 
@@ -45,6 +45,12 @@ def options_in(question: str) -> tuple[str, ...]:
     found = _OPTION_LINE.findall(question)
     in_order = [letter for letter, _ in found] == list(LETTERS[: len(found)])
     return tuple(text for _, text in found) if len(found) > 1 and in_order else ()
+
+
+def with_choices(turn: SynthTurn, options: Sequence[str]) -> SynthTurn:
+    """The turn with these options, in its question too; its answer stays."""
+    beside = None if turn.options is None else tuple(options)
+    return replace(turn, question=with_options(turn.question, options), options=beside)
 
 
 def with_options(question: str, options: Sequence[str]) -> str:

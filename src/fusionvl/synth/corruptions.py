@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFilter, ImageOps
 
-from fusionvl.synth.choices import LETTERS, choices_of, with_options
+from fusionvl.synth.choices import LETTERS, choices_of, with_choices
 from fusionvl.synth.filters.ocr import TEXT_KINDS
 from fusionvl.synth.rows import Row, SynthTurn
 
@@ -135,11 +135,7 @@ def _equal_options(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
     options = list(choices.options)
     wrong = draws.choice([number for number in range(len(options)) if number != choices.stated])
     options[wrong] = options[choices.stated]
-    return replace(
-        turn,
-        question=with_options(turn.question, options),
-        options=None if turn.options is None else tuple(options),
-    )
+    return with_choices(turn, options)
 
 
 def _always_a(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
@@ -148,13 +144,7 @@ def _always_a(turn: SynthTurn, draws: random.Random) -> SynthTurn | None:
     if choices is None or not choices.stated:
         return None
     options = [choices.options[choices.stated], *(o for n, o in enumerate(choices.options) if n != choices.stated)]
-    return replace(
-        turn,
-        question=with_options(turn.question, options),
-        answer="A",
-        options=None if turn.options is None else tuple(options),
-        correct=None if turn.correct is None else "A",
-    )
+    return replace(with_choices(turn, options), answer="A", correct=None if turn.correct is None else "A")
 
 
 # Worded as models word such things, not as rules.py looks for them: what it misses is to be seen in the table.

@@ -1,7 +1,6 @@
 """The datasheet of a run: what is in it, what was dropped and why, where it comes from. `fusionvl synth inspect DIR`.
 
-Words and tables of what `run_statistics.py` counted; plots are drawn by `datasheet_plots.py`. Changes nothing in the
-run.
+Words, tables and plots of what `run_statistics.py` counted. Changes nothing in the run. Needs matplotlib.
 """
 
 import json
@@ -10,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fusionvl.data.extras import import_extra
 from fusionvl.run_folder import RECORD, read_record, write_whole
-from fusionvl.synth.contact_sheet import contact_sheet
-from fusionvl.synth.datasheet_plots import draw_answers, draw_kinds, draw_lengths
-from fusionvl.synth.filters.images import decoded
-from fusionvl.synth.row_files import what_is_missing
-from fusionvl.synth.run_statistics import RunStatistics, count_run
+from fusionvl.synth.contact_sheet import contact_sheet, examples
+from fusionvl.synth.plan import what_is_missing
+from fusionvl.synth.run_statistics import LENGTH_EDGES, RunStatistics, count_run
 from fusionvl.synth.scores import filters_of
-from fusionvl.synth.selection import SELECTION_FILE, read_selection
+from fusionvl.synth.selection import chosen_rows, read_selection
 from fusionvl.text_table import markdown
 
 _REASONS = 15
 _ANSWERS = 8
+_EXAMPLES = 16  # about so many
+_BARS, _PLOTS_ABREAST = 10, 4
 
 
 def write_datasheet(folder: Path, output: Path) -> str:
@@ -37,15 +39,17 @@ def write_datasheet(folder: Path, output: Path) -> str:
     Raises:
         ValueError: If the run has no finished rows, or its selection fits its scores or rows no more.
     """
-    selection = read_selection(folder) if (folder / SELECTION_FILE).is_file() else None
-    counted = count_run(folder)
+    selection = read_selection(folder)
+    selected = selection is not None
+    counted = count_run(folder, selected=selected)
     output.mkdir(parents=True, exist_ok=True)
-    draw_kinds(output / "kinds.png", counted)
-    draw_lengths(output / "lengths.png", counted)
-    draw_answers(output / "answers.png", counted)
-    seen = [(row, image) for row in counted.examples if (image := decoded(row, folder)) is not None]
+    _draw_kinds(output / "kinds.png", counted)
+    _draw_lengths(output / "lengths.png", counted)
+    _draw_answers(output / "answers.png", counted)
+    rows, each = chosen_rows(folder, selected=selected), -(-_EXAMPLES // len(counted.kinds))
+    seen = examples(folder, rows, counted.drawn, each)
     if seen:
-        contact_sheet([(row.kind, image, row.turns) for row, image in seen]).save(output / "examples.png")
+        contact_sheet(seen).save(output / "examples.png")
     sections = {
         f"# Datasheet of {folder.resolve().name}": _summary(counted, selection, what_is_missing(folder)),
         "## Rows of each kind": _kinds(counted) + "\n\n![rows of each kind](kinds.png)",
@@ -152,3 +156,58 @@ def _table(head: Sequence[object], lines: Sequence[Sequence[object]]) -> str:
         return ""
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in line] for line in lines]
     return "\n".join(markdown([str(cell) for cell in head], cells, text_columns=len(head)))
+
+
+# --- Plots ---
+
+
+def _draw_kinds(path: Path, counted: RunStatistics) -> None:
+    """Rows of each kind: kept, dropped, rejected and errors, as stacked bars."""
+    kinds = counted.kinds
+    figure = _figure(8, 0.35 * len(kinds) + 1.5)
+    axes = figure.add_subplot()
+    parts = {
+        "kept": [counted.chosen[kind] for kind in kinds],
+        "dropped": [counted.rows[kind, "ok"] - counted.chosen[kind] for kind in kinds],
+        "rejected": [counted.rows[kind, "rejected"] for kind in kinds],
+        "error": [counted.rows[kind, "error"] for kind in kinds],
+    }
+    left = np.zeros(len(kinds))
+    for name, numbers in parts.items():
+        axes.barh(kinds, numbers, left=left, label=name)
+        left += np.array(numbers)
+    axes.invert_yaxis()
+    axes.set_xlabel("rows")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _draw_lengths(path: Path, counted: RunStatistics) -> None:
+    """How long questions and answers are."""
+    figure = _figure(8, 4)
+    axes = figure.add_subplot()
+    for name, bars in counted.bars.items():
+        axes.stairs(bars, LENGTH_EDGES, label=f"{name}s")
+    axes.set(xscale="log", xlabel="characters", ylabel="turns")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _draw_answers(path: Path, counted: RunStatistics) -> None:
+    """The most frequent short answers of each kind."""
+    shown = {kind: own for kind, own in counted.answers.items() if own}
+    lines = max(1, -(-len(shown) // _PLOTS_ABREAST))
+    figure = _figure(12, 2.4 * lines)
+    for number, (kind, own) in enumerate(shown.items(), start=1):
+        axes = figure.add_subplot(lines, _PLOTS_ABREAST, number)
+        names, counts = zip(*own.most_common(_BARS), strict=True)
+        axes.barh([name[:18].replace("$", r"\$") for name in names], counts)  # dollar signs begin formulas
+        axes.invert_yaxis()
+        axes.set_title(kind, fontsize=9)
+        axes.tick_params(labelsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def _figure(width: float, height: float) -> Any:
+    figures = import_extra("matplotlib.figure", extra="synth", needed_for="the plots of a datasheet")
+    return figures.Figure(figsize=(width, height), layout="constrained")

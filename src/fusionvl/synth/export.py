@@ -11,20 +11,18 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import compress, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
-from fusionvl.data.extras import import_extra
 from fusionvl.data.llava import to_record
 from fusionvl.data.sample import Sample, Turn
 from fusionvl.run_folder import RECORD, read_record, written_whole
 from fusionvl.synth.choices import as_asked
-from fusionvl.synth.row_files import finished_rows, read_rows, what_is_missing
+from fusionvl.synth.plan import what_is_missing
 from fusionvl.synth.rows import Row
-from fusionvl.synth.scores import run_shards
-from fusionvl.synth.selection import chosen_by_shard, read_selection
-from fusionvl.synth.shards import count_statuses, pyarrow
+from fusionvl.synth.selection import SELECTION_FILE, chosen_rows, read_selection
+from fusionvl.synth.shard_files import arrow, count_statuses, parquet, run_shards
 
 ExportFormat = Literal["llava", "parquet", "tar"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -58,6 +56,8 @@ def export_selection(
             f"{folder} holds {missing}; finish it with: fusionvl synth run, or export what there is with --unfinished"
         )
     record = None if everything else read_selection(folder)
+    if record is None and not everything:
+        raise ValueError(f"{folder}: holds no {SELECTION_FILE}; run: fusionvl synth select {folder}")
     kept = sum(count_statuses(path)["ok"] for path in run_shards(folder)) if record is None else record["kept"]
     if not kept:
         raise ValueError(f"no rows to export from {folder}; look at the run: fusionvl synth inspect {folder}")
@@ -66,8 +66,7 @@ def export_selection(
         provenance[RECORD] = read_record(folder)
     if missing:
         provenance["unfinished"] = missing
-    rows = _chosen_rows(folder) if record else (row for row in finished_rows(folder) if row.status == "ok")
-    return export_rows(rows, folder, output, form, provenance)
+    return export_rows(chosen_rows(folder, selected=not everything), folder, output, form, provenance)
 
 
 def export_rows(
@@ -109,11 +108,6 @@ def export_rows(
 def _name(output: Path, pattern: str) -> str:
     """What a part of the data set is called: by its kind, where it is of one."""
     return output.name if "*" in pattern else f"{output.name}-{Path(pattern).stem}"
-
-
-def _chosen_rows(folder: Path) -> Iterator[Row]:
-    for path, chosen in chosen_by_shard(folder):
-        yield from compress(read_rows(path), chosen)
 
 
 def sample_of(row: Row, folder: Path) -> Sample:
@@ -158,8 +152,6 @@ def _with_copied_image(row: Row, folder: Path, output: Path) -> Sample:
 
 
 def _write_parquet(rows: Iterable[Row], folder: Path, output: Path, shard: int) -> list[str]:
-    arrow = pyarrow()
-    parquet = import_extra("pyarrow.parquet", extra="synth", needed_for="writing parquet")
     text = arrow.string()
     talk = arrow.list_(arrow.struct([("from", text), ("value", text)]))
     image = arrow.struct([("bytes", arrow.binary()), ("path", text)])

@@ -16,10 +16,9 @@ from pathlib import Path
 from fusionvl.synth.corruptions import CORRUPTIONS, ChangeImage, Corruption
 from fusionvl.synth.filtering import PARALLEL, filter_run
 from fusionvl.synth.filters.filter import FilterModels
-from fusionvl.synth.row_files import SHARD_FOLDER, finished_rows, write_records
 from fusionvl.synth.rows import Row, row_id
 from fusionvl.synth.selection import SelectionRules, select_rows
-from fusionvl.synth.shards import pyarrow, shard_path
+from fusionvl.synth.shard_files import ROW_SCHEMA, SHARD_FOLDER, arrow, finished_rows, shard_path, write_records
 from fusionvl.text_table import aligned
 
 UNTOUCHED = "untouched"
@@ -96,7 +95,7 @@ def spoil_run(
         if corruption.extra:
             spoiled.original[named.id] = row.id
     draws.shuffle(made)
-    write_records(shard_path(target / SHARD_FOLDER, 0), [row.to_dict() for row in made])
+    write_records(shard_path(target / SHARD_FOLDER, 0), [row.to_dict() for row in made], ROW_SCHEMA)
     return spoiled
 
 
@@ -153,7 +152,7 @@ def measure_filters(
     found = []
     for name in dict.fromkeys(names):
         rows, chosen = select_rows(folder, SelectionRules(), [name])
-        dropped = rows["id"].filter(pyarrow().array(~chosen.kept))
+        dropped = rows["id"].filter(arrow.array(~chosen.kept))
         counts = spoiled.flagged(set(dropped.to_pylist()))
         noticeable = [each.name for each in CORRUPTIONS if name in each.noticed_by]
         due = sum(there[fault] for fault in noticeable)

@@ -11,28 +11,31 @@ from filelock import FileLock
 
 from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import claim, discard, read_record, write_rows
-from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
+from fusionvl.synth.filters import make_filter
 from fusionvl.synth.filters.filter import Filter, FilterModels
-from fusionvl.synth.filters.registry import make_filter
 from fusionvl.synth.progress import FuseSettings, Tally
-from fusionvl.synth.row_files import SHARD_FOLDER, read_rows
 from fusionvl.synth.rows import Row
-from fusionvl.synth.scores import run_shards, scores_folder, shard_number
-from fusionvl.synth.shards import (
-    Keep,
+from fusionvl.synth.scores import scores_folder
+from fusionvl.synth.shard_files import (
+    SHARD_FOLDER,
     Record,
+    arrow,
     count_statuses,
     is_settled,
-    pyarrow,
+    read_records,
+    read_rows,
     read_table,
+    run_shards,
+    shard_number,
     shard_path,
-    write_table,
 )
+from fusionvl.synth.shards import Keep, Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.text_client import RequestError
 
 PARALLEL = 64
 """Rows that are scored at once, if nothing else is said."""
 
+_TYPES = {float: arrow.float64(), str: arrow.string(), bytes: arrow.binary()}
 _FUSE = FuseSettings(window=20, max_errors=0.9)  # a model that is out of order, not one that fails now and then
 
 
@@ -91,7 +94,7 @@ def _score(
         rows=rows,
         concurrency=parallel,
         fuse=_FUSE,
-        needs=Needs(gpus=each.gpus, environment=("OPENAI_API_KEY",)),
+        needs=Needs(gpus=len(set(each.devices) - {"cpu"}), environment=("OPENAI_API_KEY",)),
     )
     is_idle = all(is_settled(job.folder, shard, sharing.retry_errors) for shard in own)
     tally = complete(job, sharing)
@@ -113,6 +116,8 @@ class FilterWork:
 
     def __init__(self, run: Path, each: Filter) -> None:
         self.folder = scores_folder(run, each.name)
+        columns = dict.fromkeys(("id", "status", "reason"), str) | dict(each.columns)
+        self.schema = arrow.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
         self.close = each.close
         self._run = run
         self._filter = each
@@ -130,21 +135,6 @@ class FilterWork:
             return {"id": row.id, "status": "error", "reason": str(error), **dict.fromkeys(self._filter.columns)}
         return {"id": row.id, "status": "ok", "reason": "", **scores}
 
-    def write(self, path: Path, records: Sequence[Record]) -> None:
-        """Write the scores of a shard as columns."""
-        arrow = pyarrow()
-        types = {float: arrow.float64(), str: arrow.string(), bytes: arrow.binary()}
-        columns = dict.fromkeys(("id", "status", "reason"), str) | dict(self._filter.columns)
-        schema = arrow.schema([(name, types[kind]) for name, kind in columns.items()])
-        write_table(path, arrow.Table.from_pylist([self._typed(record) for record in records], schema=schema))
-
-    def read(self, path: Path) -> list[Record]:
-        """Read them back."""
-        return [
-            {name: value.hex() if isinstance(value, bytes) else value for name, value in record.items()}
-            for record in read_table(path).to_pylist()
-        ]
-
     def begin_again(self, shard: int) -> None:
         """Begin a scored shard again if its rows have changed in the run, say by --retry-errors; the others stay."""
         final = shard_path(self.folder, shard)
@@ -153,16 +143,9 @@ class FilterWork:
         run = read_table(shard_path(self._run / SHARD_FOLDER, shard), ["id", "status"]).to_pylist()
         ids = [row["id"] for row in run if row["status"] == "ok"]
         if read_table(final, ["id"])["id"].to_pylist() != ids:
-            write_rows(shard_path(self.folder, shard, ".jsonl"), [r for r in self.read(final) if r["id"] in set(ids)])
+            kept = [record for record in read_records(final, self.schema) if record["id"] in set(ids)]
+            write_rows(shard_path(self.folder, shard, ".jsonl"), kept)
             final.unlink()
-
-    def _typed(self, record: Record) -> Record:
-        """As columns take scores."""
-        typed = dict(record)
-        for name, kind in self._filter.columns.items():
-            if record[name] is not None:
-                typed[name] = bytes.fromhex(record[name]) if kind is bytes else kind(record[name])
-        return typed
 
 
 def make_filter_work(folder: Path, name: str, models: FilterModels, spend: Spend) -> FilterWork:

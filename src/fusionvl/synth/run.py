@@ -13,20 +13,18 @@ from typing import Any
 
 from fusionvl.provenance import setting_differences
 from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
-from fusionvl.synth.captions import open_captions
-from fusionvl.synth.distribution import Needs, ShardJob, Sharing, Spend, complete
-from fusionvl.synth.image_client import open_drawings
 from fusionvl.synth.kinds import KINDS
-from fusionvl.synth.picture_steps import DiffusionStep, SceneStep
-from fusionvl.synth.plan import Plan
+from fusionvl.synth.pictures import DiffusionStep, SceneStep, open_drawings
+from fusionvl.synth.plan import Plan, open_captions
 from fusionvl.synth.progress import Tally
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.recipe import Diffusion, Procedural, SynthRecipe, Template, identity
-from fusionvl.synth.row_files import SHARD_FOLDER, read_records, write_records
 from fusionvl.synth.rows import Row, row_from_dict
-from fusionvl.synth.shards import Keep, Record
+from fusionvl.synth.shard_files import ROW_SCHEMA, SHARD_FOLDER, Record
+from fusionvl.synth.shards import Keep, Needs, ShardJob, Sharing, Spend, complete
 from fusionvl.synth.steps import DescribeStep, QuestionStep, Step
 from fusionvl.synth.text_client import Endpoint, LanguageModel, LocalModel, Price, open_client
+from fusionvl.synth.workers import devices_here
 
 _PACKAGES = ("fusionvl", "pillow", "pyarrow", "pydantic", "openai", "transformers", "diffusers", "torch")
 _PLAN = ("rows", "captions", "captions_fingerprint", "source", "split", "seed", "shard_size")
@@ -76,8 +74,7 @@ class RowWork:
         folder: The run folder.
     """
 
-    write = staticmethod(write_records)
-    read = staticmethod(read_records)
+    schema = ROW_SCHEMA
 
     def __init__(self, plan: Plan, steps: Sequence[Step], folder: Path) -> None:
         self.folder = folder / SHARD_FOLDER
@@ -169,7 +166,8 @@ def needs_of(recipe: SynthRecipe) -> Needs:
         ValueError: When the recipe's GPUs are not counted from 0: a task sees only those that it is given.
     """
     parts = (recipe.describe, recipe.questions, recipe.images)
-    devices = [device for part in parts if isinstance(part, LocalModel | Diffusion) for device in part.devices]
+    models = [part for part in parts if isinstance(part, LocalModel | Diffusion)]
+    devices = [device for part in models for device in devices_here(part.devices)]
     drawing = recipe.images.processes if isinstance(recipe.images, Procedural) else 0
     gpus = {"cuda:0" if device == "cuda" else device for device in devices if device != "cpu"}
     if gpus != {f"cuda:{number}" for number in range(len(gpus))}:
@@ -181,7 +179,11 @@ def needs_of(recipe: SynthRecipe) -> Needs:
 
 
 def _settings(recipe: SynthRecipe) -> dict[str, Any]:
-    settings = identity(recipe) | {"prompt_hashes": prompts_of(recipe).hashes}
+    asked = {"describe": recipe.describe, "questions": recipe.questions}
+    steps = [step for step, made_by in asked.items() if not isinstance(made_by, Template)]
+    hashes = prompts_of(recipe).hashes
+    used = {name: hashes[name] for name in (f"{step}/{kind}" for step in steps for kind in recipe.rows)}
+    settings = identity(recipe) | {"prompt_hashes": used}
     if recipe.captions is not None:
         settings["captions_fingerprint"] = fingerprint(Path(recipe.captions))
         settings["captions"] = Path(recipe.captions).name  # the same file may lie elsewhere on another machine

@@ -1,31 +1,25 @@
 """Counts what is in a run, shard by shard, over columns: rows, reasons, lengths, answers, models and prompts.
 
-Knows no words and no pictures of a datasheet. Needs pyarrow.
+Knows no words and no pictures of a datasheet.
 """
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionvl.data.extras import import_extra
 from fusionvl.synth.filters.balance import SEPARATOR
-from fusionvl.synth.row_files import read_rows
-from fusionvl.synth.rows import Row
-from fusionvl.synth.scores import run_shards, scores_folder
-from fusionvl.synth.selection import SELECTION_FILE, Marks, chosen_by_shard
-from fusionvl.synth.shards import pyarrow, read_table
+from fusionvl.synth.scores import scores_folder
+from fusionvl.synth.selection import chosen_by_shard
+from fusionvl.synth.shard_files import Marks, are_ok, arrow, compute, read_table
 
 LENGTH_EDGES = np.geomspace(1, 10_000, 41)
 """Between the bars of how long texts are, in characters."""
 
-_EXAMPLES = 16
 _COLUMNS = ("kind", "status", "reason", "image", "turns", "models", "prompt_hashes", "input_tokens", "output_tokens")
 
 
@@ -50,12 +44,13 @@ class TextLengths:
 class RunStatistics:
     """What is in a run.
 
-    Lengths, answers and examples are of the chosen rows: those that the selection keeps, or all that are sound where
-    nothing is selected yet.
+    Lengths and answers are of the chosen rows: those that the selection keeps, or all that are sound where nothing is
+    selected yet.
 
     Attributes:
         rows: How many rows there are of each kind and status.
         chosen: Of each kind, how many are chosen.
+        drawn: Of each kind, how many of the chosen have an image.
         questions: Of all sound rows.
         images: Of all sound rows.
         reasons: How many rows have each status that is not `ok`, and reason.
@@ -65,11 +60,11 @@ class RunStatistics:
         models: How many rows each step and model made.
         prompts: How many rows each step and prompt made.
         tokens: Read and written by language models.
-        examples: Some rows of each kind that have an image.
     """
 
     rows: Counter[tuple[str, str]] = field(default_factory=Counter)
     chosen: Counter[str] = field(default_factory=Counter)
+    drawn: Counter[str] = field(default_factory=Counter)
     questions: int = 0
     images: int = 0
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -79,7 +74,6 @@ class RunStatistics:
     models: Counter[tuple[str, str]] = field(default_factory=Counter)
     prompts: Counter[tuple[str, str]] = field(default_factory=Counter)
     tokens: tuple[int, int] = (0, 0)
-    examples: list[Row] = field(default_factory=list)
 
     @property
     def kinds(self) -> list[str]:
@@ -91,56 +85,51 @@ class RunStatistics:
         return sum(count for (_, each), count in self.rows.items() if each == status)
 
 
-def count_run(folder: Path) -> RunStatistics:
+def count_run(folder: Path, *, selected: bool) -> RunStatistics:
     """Counts what is in a run.
+
+    Args:
+        folder: The run's.
+        selected: Whether to go by its recorded selection; if not, every sound row is chosen.
 
     Raises:
         ValueError: If there are no finished rows, or other ones than the selection chose from.
     """
     counted = RunStatistics()
-    for path, chosen in _shards(folder):
+    for path, chosen in chosen_by_shard(folder, selected=selected):
         table = read_table(path, _COLUMNS)
         _count_rows(counted, table)
-        _count_texts(counted, table.filter(pyarrow().array(chosen)))
+        _count_texts(counted, table.filter(chosen))
         _count_answers(counted, scores_folder(folder, "balance") / path.name, table, chosen)
-        if len(counted.examples) < _EXAMPLES:
-            _add_examples(counted, path, chosen)
     if not counted.rows:
         raise ValueError(f"{folder}: its finished shards hold no rows")
     return counted
 
 
-def _shards(folder: Path) -> Iterator[tuple[Path, Marks]]:
-    if (folder / SELECTION_FILE).is_file():
-        yield from chosen_by_shard(folder)
-        return
-    for path in run_shards(folder):
-        yield path, np.asarray(read_table(path, ["status"])["status"].to_numpy(zero_copy_only=False) == "ok")
-
-
 def _count_rows(counted: RunStatistics, table: Any) -> None:
     kinds, statuses = table["kind"].to_pylist(), table["status"].to_pylist()
     counted.rows.update(zip(kinds, statuses, strict=True))
-    wrong = table.filter(_compute().not_equal(table["status"], "ok")).select(["status", "reason"])
+    marks = are_ok(table)
+    wrong, ok = table.filter(~marks).select(["status", "reason"]), table.filter(marks)
     counted.reasons.update(tuple(row.values()) for row in wrong.to_pylist())
-    ok = table.filter(_compute().equal(table["status"], "ok"))
     counted.questions += len(ok["turns"].combine_chunks().flatten())
     counted.images += len(ok) - ok["image"].null_count
     for column, counts in (("models", counted.models), ("prompt_hashes", counted.prompts)):
         for same in table[column].value_counts().to_pylist():
             counts.update(dict.fromkeys(json.loads(same["values"]).items(), same["counts"]))
-    read, written = (_compute().sum(table[name]).as_py() or 0 for name in ("input_tokens", "output_tokens"))
+    read, written = (compute.sum(table[name]).as_py() or 0 for name in ("input_tokens", "output_tokens"))
     counted.tokens = counted.tokens[0] + read, counted.tokens[1] + written
 
 
 def _count_texts(counted: RunStatistics, table: Any) -> None:
     counted.chosen.update(table["kind"].to_pylist())
+    counted.drawn.update(table.filter(table["image"].is_valid())["kind"].to_pylist())
     turns = table["turns"].combine_chunks()
-    said = {name: _compute().utf8_length(turns.flatten().field(name)) for name in ("question", "answer")}
+    said = {name: compute.utf8_length(turns.flatten().field(name)) for name in ("question", "answer")}
     for name, lengths in said.items():
         counted.bars[name] = counted.bars.get(name, 0) + np.histogram(lengths, LENGTH_EDGES)[0]
-    kinds = table["kind"].take(_compute().list_parent_indices(turns))
-    sums = pyarrow().table({"kind": kinds, **said}).group_by("kind")
+    kinds = table["kind"].take(compute.list_parent_indices(turns))
+    sums = arrow.table({"kind": kinds, **said}).group_by("kind")
     for own in sums.aggregate(
         [("answer", "count"), ("question", "sum"), ("answer", "sum"), ("answer", "max")]
     ).to_pylist():
@@ -155,24 +144,10 @@ def _count_answers(counted: RunStatistics, scores: Path, table: Any, chosen: Mar
     """Counts the short answers that the filter `balance` has named."""
     if not scores.exists():
         return
-    is_ok = np.asarray(table["status"].to_numpy(zero_copy_only=False) == "ok")
+    is_ok = are_ok(table)
     names = read_table(scores, ["answers"])["answers"]
     if len(names) != is_ok.sum():
         return  # rows have come since
-    kinds = table["kind"].filter(pyarrow().array(chosen)).to_pylist()
-    for kind, answers in zip(kinds, names.filter(pyarrow().array(chosen[is_ok])).to_pylist(), strict=True):
+    kinds, own = table["kind"].filter(chosen).to_pylist(), names.filter(chosen[is_ok]).to_pylist()
+    for kind, answers in zip(kinds, own, strict=True):
         counted.answers[kind].update(answers.split(SEPARATOR) if answers else ())
-
-
-def _add_examples(counted: RunStatistics, path: Path, chosen: Marks) -> None:
-    """The first chosen row of each kind that has an image, then the second, and so on."""
-    by_kind: dict[str, list[Row]] = {}
-    for row in compress(read_rows(path), chosen):
-        if row.image is not None:
-            by_kind.setdefault(row.kind, []).append(row)
-    nth = (own[place] for place in range(_EXAMPLES) for own in by_kind.values() if place < len(own))
-    counted.examples += islice(nth, _EXAMPLES - len(counted.examples))
-
-
-def _compute() -> Any:
-    return import_extra("pyarrow.compute", extra="synth", needed_for="counting what is in a run")

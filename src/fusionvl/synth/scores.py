@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fusionvl.data.extras import import_extra
 from fusionvl.run_folder import fingerprint, read_record
+from fusionvl.synth.filters import FILTERS
 from fusionvl.synth.filters.duplicates import Numbers, image_groups, text_groups
-from fusionvl.synth.filters.registry import FILTERS
-from fusionvl.synth.row_files import SHARD_FOLDER
-from fusionvl.synth.shards import finished_shards, pyarrow, read_table
+from fusionvl.synth.shard_files import arrow, compute, finished_shards, read_table, run_shards
 
 SCORES_FOLDER = "scores"
 _SKETCHES = "text_sketch"  # the largest column by far: read file by file
@@ -62,7 +60,7 @@ def read_scores(folder: Path, name: str, rows: Any) -> Any:
         if not table["id"].equals(rows["id"].slice(start, len(table))):
             break
         start += len(table)
-        errors = _compute().equal(table["status"], "error").cast("float64")
+        errors = compute.equal(table["status"], "error").cast("float64")
         tables.append(table.drop_columns(["id", "status", "reason"]).append_column(errors_column(name), errors))
     if start < len(rows) or len(tables) < len(parts):
         raise ValueError(
@@ -70,7 +68,7 @@ def read_scores(folder: Path, name: str, rows: Any) -> Any:
             f"{len(rows):,} are in the run, and not all are the same; run: fusionvl synth filter {folder} --filters "
             f"{name}. To go without these scores, remove {scores_folder(folder, name)}"
         )
-    scores = pyarrow().concat_tables(tables)
+    scores = arrow.concat_tables(tables)
     return _with_groups(scores, parts) if _SKETCHES in read_table(parts[0]).column_names else scores
 
 
@@ -93,24 +91,7 @@ def _image_groups(hashes: Any) -> Numbers:
 
 
 def _places(firsts: Numbers) -> Any:
-    return pyarrow().array(firsts, mask=firsts < 0)
-
-
-def run_shards(folder: Path) -> list[Path]:
-    """The finished shards of a run, in order.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    shards = finished_shards(folder / SHARD_FOLDER)
-    if not shards:
-        raise ValueError(f"{folder} has no finished shard in {SHARD_FOLDER}/: run `fusionvl synth run` first")
-    return shards
-
-
-def shard_number(path: Path) -> int:
-    """The number of the shard that a file holds."""
-    return int(path.stem.removeprefix("part-"))
+    return arrow.array(firsts, mask=firsts < 0)
 
 
 def ok_rows(folder: Path) -> Any:
@@ -122,18 +103,14 @@ def ok_rows(folder: Path) -> Any:
     tables = []
     for path in run_shards(folder):
         table = read_table(path, ["id", "kind", "status"])
-        tables.append(table.filter(_compute().equal(table["status"], "ok")).drop_columns(["status"]))
-    ok = pyarrow().concat_tables(tables)
+        tables.append(table.filter(compute.equal(table["status"], "ok")).drop_columns(["status"]))
+    ok = arrow.concat_tables(tables)
     if not len(ok):
         raise ValueError(f"{folder}: none of its finished rows has the status 'ok'")
-    return pyarrow().table({"id": ok["id"], "kind": ok["kind"].combine_chunks().dictionary_encode()})
+    return arrow.table({"id": ok["id"], "kind": ok["kind"].combine_chunks().dictionary_encode()})
 
 
 def scores_fingerprint(folder: Path) -> str:
     """Tells whether scores have changed since."""
     parts = [path for name in FILTERS for path in finished_shards(scores_folder(folder, name))]
     return fingerprint([path.relative_to(folder).as_posix() for path in parts], *parts)
-
-
-def _compute() -> Any:
-    return import_extra("pyarrow.compute", extra="synth", needed_for="reading scores")

@@ -1,26 +1,27 @@
 """Chooses rows by their scores: `fusionvl synth select DIR`. Cheap, repeatable, and everything it went by is recorded.
 
 First thresholds, each row by itself; then the best of each kind by some score; then caps on what is too frequent
-among the rows that are left. Works on columns of scores; knows neither rows' texts nor images. Needs pyarrow.
+among the rows that are left. Works on columns of scores; knows neither rows' texts nor images.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fusionvl.data.extras import import_extra
 from fusionvl.run_folder import write_whole
 from fusionvl.synth.caps import Cap, over_cap
-from fusionvl.synth.filters.registry import FILTERS
+from fusionvl.synth.filters import FILTERS
 from fusionvl.synth.filters.rules import FAULT_COLUMNS
-from fusionvl.synth.scores import errors_column, filters_of, ok_rows, read_scores, run_shards, scores_fingerprint
-from fusionvl.synth.shards import pyarrow, read_table, write_table
+from fusionvl.synth.rows import Row
+from fusionvl.synth.scores import errors_column, filters_of, ok_rows, read_scores, scores_fingerprint
+from fusionvl.synth.shard_files import Marks, are_ok, arrow, compute, read_rows, read_table, run_shards, write_table
 
 Value = TypeVar("Value")
 
@@ -28,8 +29,6 @@ SELECTION_FILE = "selection.json"
 CHOSEN_FILE = "selection.parquet"
 
 Places = NDArray[np.int64]
-Marks = NDArray[np.bool_]
-"""For each row, whether."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def select(rows: Any, tables: Iterable[Any], rules: SelectionRules) -> Chosen:
     later: dict[str, Any] = {}
     known: set[str] = set()
     for table in tables:
-        pyarrow().default_memory_pool().release_unused()
+        arrow.default_memory_pool().release_unused()
         known |= set(table.column_names)
         dropped |= {
             name: limit.stops(_numbers(table, name))
@@ -185,14 +184,13 @@ def _check_names(known: set[str], rules: SelectionRules) -> None:
 
 
 def _numbers(table: Any, name: str) -> NDArray[np.float64]:
-    if not pyarrow().types.is_floating(table[name].type):
+    if not arrow.types.is_floating(table[name].type):
         raise ValueError(f"{name!r} holds names, no numbers: rows can be capped by it, as --cap {name}=1")
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
 def _by_kind(rows: Any) -> list[Places]:
     """The places of the rows of each kind, in the order of ids, which has nothing to do with what rows hold."""
-    compute = import_extra("pyarrow.compute", extra="synth", needed_for="selecting")
     places = compute.sort_indices(rows["id"]).to_numpy()
     kinds = rows["kind"].combine_chunks().dictionary_encode().indices.to_numpy()[places]
     return [places[kinds == kind] for kind in range(kinds.max() + 1)]
@@ -213,7 +211,7 @@ def _over(names: Any, cap: Cap, kinds: list[Places]) -> Marks:
     over = np.zeros(len(names), dtype=np.bool_)
     whole = names.combine_chunks()
     for places in kinds:
-        over[places] = over_cap(whole.take(pyarrow().array(places)).cast("string"), cap)
+        over[places] = over_cap(whole.take(arrow.array(places)).cast("string"), cap)
     return over
 
 
@@ -225,7 +223,7 @@ def write_selection(folder: Path, rows: Any, chosen: Chosen, rules: SelectionRul
     """
     columns = {"id": rows["id"], "kept": chosen.kept}
     columns |= {name: marks for name, marks in chosen.dropped.items() if marks.any()}
-    write_table(folder / CHOSEN_FILE, pyarrow().table(columns))
+    write_table(folder / CHOSEN_FILE, arrow.table(columns))
     record = {
         "rules": {
             "limits": {name: asdict(limit) for name, limit in rules.limits.items()},
@@ -242,41 +240,52 @@ def write_selection(folder: Path, rows: Any, chosen: Chosen, rules: SelectionRul
     return record
 
 
-def read_selection(folder: Path) -> dict[str, Any]:
-    """The record of a run's selection, as `write_selection` wrote it.
+def read_selection(folder: Path) -> dict[str, Any] | None:
+    """The record of a run's selection, as `write_selection` wrote it; None where nothing is selected yet.
 
     Raises:
-        ValueError: If there is none, or scores have changed since.
+        ValueError: If scores have changed since.
     """
     path = folder / SELECTION_FILE
     if not path.is_file():
-        raise ValueError(f"{folder}: holds no {SELECTION_FILE}; run: fusionvl synth select {folder}")
+        return None
     record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if record["scores"] != scores_fingerprint(folder):
         raise ValueError(f"{path}: was made from other scores; run again: fusionvl synth select {folder}")
     return record
 
 
-def chosen_by_shard(folder: Path) -> Iterator[tuple[Path, Marks]]:
-    """Each finished shard of a run and, for each of its rows, whether the recorded selection keeps it.
+def chosen_by_shard(folder: Path, *, selected: bool) -> Iterator[tuple[Path, Marks]]:
+    """Each finished shard of a run and, for each of its rows, whether it is chosen.
+
+    Args:
+        folder: The run's.
+        selected: Whether to go by its recorded selection; if not, every row that came out well is chosen.
 
     Raises:
-        ValueError: If the run holds other rows than were chosen from.
+        ValueError: If there are no rows, or others than were selected from.
     """
-    chosen = read_table(folder / CHOSEN_FILE, ["id", "kept"])
-    kept, start = chosen["kept"].to_numpy(), 0
+    chosen = read_table(folder / CHOSEN_FILE, ["id", "kept"]) if selected else None
+    start = 0
     changed = ValueError(f"{folder}: rows have changed since they were chosen; run: fusionvl synth filter, and select")
     for path in run_shards(folder):
         rows = read_table(path, ["id", "status"])
-        marks = np.asarray(rows["status"].to_numpy(zero_copy_only=False) == "ok")
-        ids = rows["id"].filter(pyarrow().array(marks))
-        if not ids.equals(chosen["id"].slice(start, len(ids))):
-            raise changed
-        marks[marks] = kept[start : start + len(ids)]
-        start += len(ids)
+        marks = are_ok(rows)
+        if chosen is not None:
+            part = chosen.slice(start, int(marks.sum()))
+            if not rows["id"].filter(arrow.array(marks)).equals(part["id"]):
+                raise changed
+            marks[marks] = part["kept"].to_numpy()
+            start += len(part)
         yield path, marks
-    if start < len(chosen):
+    if chosen is not None and start < len(chosen):
         raise changed
+
+
+def chosen_rows(folder: Path, *, selected: bool) -> Iterator[Row]:
+    """The chosen rows of a run, in order, one shard in memory at a time; see `chosen_by_shard`."""
+    for path, marks in chosen_by_shard(folder, selected=selected):
+        yield from compress(read_rows(path), marks)
 
 
 def asked_rules(limits: Sequence[str], best: Sequence[str], caps: Sequence[str]) -> SelectionRules:

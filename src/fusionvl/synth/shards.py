@@ -1,24 +1,25 @@
 """The one way to work through a run's shards: so many rows at once, each kept in a journal as soon as it is done.
 
-Drawing, asking and every filter that looks at one row alone are a `ShardWork`; `distribution.complete` has it done
-here, by one of several processes, or on Ray. At any moment a shard is in one of three states on disk: nothing or a
-journal, `part-00012.jsonl` (begun); a parquet file without a journal (finished); both (begun again for its errors, or
-ended between writing the one and removing the other: finishing it once more changes nothing). Killed at any moment, a
-work loses what was in flight and goes on from there; of two processes, only one has a shard. Knows no kind of work.
+    tally = complete(ShardJob(partial(make_work, settings, folder), folder, rows), Sharing())
+
+Drawing, asking and every filter that looks at one row alone are a `ShardWork`, which is done here, by one of several
+processes, or on Ray (see `cluster`). At any moment a shard is in one of three states on disk: nothing or a journal,
+`part-00012.jsonl` (begun); a parquet file without a journal (finished); both (begun again for its errors, or ended
+between writing the one and removing the other: finishing it once more changes nothing). Killed at any moment, a work
+loses what was in flight and goes on from there; of two processes, only one has a shard. Knows no kind of work.
 """
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from fusionvl.data.extras import import_extra
-from fusionvl.run_folder import CannotWriteError, RowFile, read_rows, write_whole
-from fusionvl.synth.progress import RunProgress
-
-Record: TypeAlias = dict[str, Any]
-"""What is kept of a row: JSON with `id`, `status` (see `rows.Status`), `reason`, and the work's own."""
+from fusionvl.run_folder import CannotWriteError, RowFile, read_rows
+from fusionvl.synth.progress import FuseSettings, RunProgress, Tally
+from fusionvl.synth.shard_files import Record, count_statuses, is_settled, read_records, shard_path, write_records
 
 Keep: TypeAlias = Callable[[Record], None]
 
@@ -28,9 +29,11 @@ class ShardWork(Protocol):
 
     Attributes:
         folder: Where journals and finished files are kept.
+        schema: The columns of finished files, as pyarrow has them: `id`, `status` and `reason` among them.
     """
 
     folder: Path
+    schema: Any
 
     def rows(self, shard: int) -> Iterable[Any]:
         """What is to be done in a shard, in order; each has an `id` that no other has."""
@@ -51,23 +54,99 @@ class ShardWork(Protocol):
             ValueError: For what concerns every row, wrong settings or credentials. All stops, and this row stays open.
         """
 
-    def write(self, path: Path, records: Sequence[Record]) -> None:
-        """Write a finished shard with `write_table`: at least the columns `id`, `status` and `reason`."""
-
-    def read(self, path: Path) -> list[Record]:
-        """Read a finished shard back.
-
-        Raises:
-            ValueError: When the file is none.
-        """
-
     def close(self) -> None:
         """Give back connections and processes."""
 
 
-def shard_path(folder: Path, shard: int, suffix: str = ".parquet") -> Path:
-    """Where a folder keeps a shard: finished, or its journal (`.jsonl`)."""
-    return folder / f"part-{shard:05d}{suffix}"
+Spend: TypeAlias = Callable[[int, float], None]
+"""Is told of tokens that a work's models read and wrote, and what they cost in US dollars."""
+
+MakeWork: TypeAlias = Callable[[Spend], ShardWork]
+"""Makes a work ready, where it is to be done; must be picklable, since that may be elsewhere."""
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a command's work is shared.
+
+    Attributes:
+        share: (i, n): only every n-th shard, from the i-th on.
+        ray: Address of a Ray cluster; empty for one that runs here, or else a new one; None to do it in this process.
+        ray_workers: Most shards at once on Ray; None for as many as the cluster has room for at the start.
+        retry_errors: Whether rows that are errors are tried again.
+        shown: Whether to show a progress bar.
+    """
+
+    share: tuple[int, int] = (0, 1)
+    ray: str | None = None
+    ray_workers: int | None = None
+    retry_errors: bool = False
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one shard takes of a cluster's node while it is worked on.
+
+    Attributes:
+        cpus: Cores: one for each process that computes on them, and at least one.
+        gpus: GPUs.
+        environment: Names of the variables that hold keys; they travel along.
+    """
+
+    cpus: int = 1
+    gpus: int = 0
+    environment: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPU and {self.gpus} GPU" if self.gpus else f"{self.cpus} CPU"
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A work on shards, and how it is to be done, wherever that is.
+
+    Attributes:
+        make: Makes the work ready.
+        folder: Where its journals and finished shards are kept.
+        rows: How many rows each shard has, by its number: those there are for the work to do.
+        concurrency: How many rows are worked on at once in one place.
+        fuse: When to stop by itself; None for never.
+        needs: What a place must have.
+    """
+
+    make: MakeWork
+    folder: Path
+    rows: Mapping[int, int]
+    concurrency: int = 64
+    fuse: FuseSettings | None = None
+    needs: Needs = field(default_factory=Needs)
+
+
+def complete(job: ShardJob, sharing: Sharing) -> Tally:
+    """Do what is left to do of a work, or this process's share of it.
+
+    Returns:
+        What there is in this share, and what this session cost.
+
+    Raises:
+        ValueError: When settings are wrong, another process has one of the shards, the fuse blows, the disk is full or
+            the cluster is at fault. What was done is kept.
+        ModuleNotFoundError: When something is not installed that is needed; says how to install it.
+    """
+    first, step = sharing.share
+    numbers = [number for number in sorted(job.rows) if number % step == first]
+    progress = RunProgress(sum(job.rows[number] for number in numbers), job.fuse, shown=sharing.shown)
+    with closing(progress):
+        if sharing.ray is not None:
+            from fusionvl.synth.cluster import do_on_ray
+
+            do_on_ray(job, numbers, progress, sharing)
+            return progress.tally
+        with closing(job.make(progress.spent)) as work:
+            concurrency, retry_errors = job.concurrency, sharing.retry_errors
+            asyncio.run(work_through(work, numbers, progress, concurrency=concurrency, retry_errors=retry_errors))
+    return progress.tally
 
 
 async def work_through(
@@ -94,64 +173,48 @@ async def work_through(
         ValueError: When a setting is wrong, another process has one of the shards, the fuse blows or the disk is full.
             What was done is kept, and rows in flight stay open.
     """
-    begun = _BegunShards(work, shards, progress, retry_errors, patience)
-    rows = begun.waiting_rows()  # one row after the other to whichever task asks for one
+    begun: set[_BegunShard] = set()
+
+    def finish_if_complete(shard: _BegunShard) -> None:
+        if shard in begun and shard.is_complete:
+            shard.finish()
+            begun.remove(shard)
+
+    def waiting_rows() -> Iterator[tuple[_BegunShard, Any]]:
+        for number in shards:
+            if is_settled(work.folder, number, retry_errors):
+                progress.found(count_statuses(shard_path(work.folder, number)))
+                continue
+            shard = _BegunShard(work, number, retry_errors, patience)
+            begun.add(shard)
+            progress.found(shard.done)
+            while shard.waiting:
+                yield shard, shard.waiting.popleft()
+            finish_if_complete(shard)
+
+    rows = waiting_rows()  # one row after the other to whichever task asks for one
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(concurrency):
-                tasks.create_task(_take(rows, begun, work, progress))
+                tasks.create_task(_take(rows, work, progress, finish_if_complete))
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     finally:
-        begun.close()
+        for shard in begun:
+            shard.close()
 
 
 async def _take(
-    rows: Iterator[tuple["_BegunShard", Any]], begun: "_BegunShards", work: ShardWork, progress: RunProgress
+    rows: Iterator[tuple["_BegunShard", Any]],
+    work: ShardWork,
+    progress: RunProgress,
+    finish_if_complete: Callable[["_BegunShard"], None],
 ) -> None:
     for shard, row in rows:
         record = await work.do(row, shard.number, shard.known.get(row.id), shard.keep)
         shard.keep(record)
-        begun.finish_if_complete(shard)
+        finish_if_complete(shard)
         progress.finished(record["status"], record["reason"])
-
-
-class _BegunShards:
-    """The shards that are being worked on, each begun when its first row is asked for."""
-
-    def __init__(
-        self, work: ShardWork, shards: Iterable[int], progress: RunProgress, retry_errors: bool, patience: float
-    ) -> None:
-        self._work = work
-        self._shards = shards
-        self._progress = progress
-        self._retry_errors = retry_errors
-        self._patience = patience
-        self._begun: set[_BegunShard] = set()
-
-    def waiting_rows(self) -> Iterator[tuple["_BegunShard", Any]]:
-        """Every row of which something is left to do, with its shard."""
-        for number in self._shards:
-            if is_settled(self._work.folder, number, self._retry_errors):
-                self._progress.found(count_statuses(shard_path(self._work.folder, number)))
-                continue
-            shard = _BegunShard(self._work, number, self._retry_errors, self._patience)
-            self._begun.add(shard)
-            self._progress.found(shard.done)
-            while shard.waiting:
-                yield shard, shard.waiting.popleft()
-            self.finish_if_complete(shard)
-
-    def finish_if_complete(self, shard: "_BegunShard") -> None:
-        """Finish a shard of which nothing is left, once."""
-        if shard in self._begun and shard.is_complete:
-            shard.finish()
-            self._begun.remove(shard)
-
-    def close(self) -> None:
-        """Leave what is unfinished to another time."""
-        for shard in self._begun:
-            shard.close()
 
 
 class _BegunShard:
@@ -212,7 +275,7 @@ class _BegunShard:
         Raises:
             CannotWriteError: When it cannot be written; the shard then stays begun.
         """
-        self._work.write(self._final, [self.known[name] for name in self._order])
+        write_records(self._final, [self.known[name] for name in self._order], self._work.schema)
         self._journal.path.unlink()
         self.close()
 
@@ -224,7 +287,7 @@ class _BegunShard:
         return str(self.known[name]["status"]) if name in self.known else "open"
 
     def _kept(self) -> dict[str, Record]:
-        finished = self._work.read(self._final) if self._final.exists() else []
+        finished = read_records(self._final, self._work.schema) if self._final.exists() else []
         return {record["id"]: record for record in [*finished, *read_rows(self._journal.path, _record)]}
 
 
@@ -232,61 +295,3 @@ def _record(values: Record) -> Record:
     if not {"id", "status", "reason"} <= values.keys():
         raise ValueError(f"not a row: id, status and reason are expected, not {sorted(values)}")
     return values
-
-
-def is_settled(folder: Path, shard: int, retry_errors: bool = False) -> bool:
-    """Whether nothing is left to do in a shard, not even errors to be tried again when they shall be."""
-    final = shard_path(folder, shard)
-    if not final.exists() or shard_path(folder, shard, ".jsonl").exists():
-        return False
-    return not (retry_errors and count_statuses(final)["error"])
-
-
-def finished_shards(folder: Path) -> list[Path]:
-    """The finished shards of a folder, in order."""
-    return sorted(folder.glob("part-*.parquet"))
-
-
-def count_statuses(path: Path) -> Counter[str]:
-    """How many rows of a finished shard have each status."""
-    return Counter(read_table(path, ["status"])["status"].to_pylist())
-
-
-def write_table(path: Path, table: Any) -> None:
-    """Write a pyarrow table as a parquet file, which appears whole or not at all.
-
-    Raises:
-        CannotWriteError: When the disk is full or the place cannot be written.
-    """
-    buffer = pyarrow().BufferOutputStream()
-    import_extra("pyarrow.parquet", extra="synth", needed_for=_NEED).write_table(table, buffer)
-    write_whole(path, buffer.getvalue().to_pybytes())
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """Read a parquet file as a pyarrow table.
-
-    Raises:
-        ValueError: When it is none, or lacks a column.
-    """
-    parquet = import_extra("pyarrow.parquet", extra="synth", needed_for=_NEED)
-    try:
-        with parquet.ParquetFile(path) as file:
-            table = file.read(columns=columns if columns is None else list(columns))
-    except pyarrow().ArrowInvalid as error:
-        raise ValueError(f"{path} is no finished shard: {error}") from error
-    if missing := set(columns or ()) - set(table.column_names):
-        raise ValueError(f"{path} is no finished shard: it has no column {', '.join(sorted(missing))}")
-    return table
-
-
-def pyarrow() -> Any:
-    """The library.
-
-    Raises:
-        ModuleNotFoundError: When it is not installed; says how to install it.
-    """
-    return import_extra("pyarrow", extra="synth", needed_for=_NEED)
-
-
-_NEED = "Keeping rows as parquet"

@@ -6,15 +6,17 @@
     FOLDER/provenance.json                 settings and versions
 
 Pictures come from easy-VQA's train split alone: those to train on, or those held out of it. Answers follow from what
-the data set says of each picture. A folder appears whole or not at all. Knows no model and no rows of the engine.
+the data set says of each picture. A folder appears whole or not at all; stopped at any moment, the same command goes
+on with the pictures that are there. Knows no model and no rows of the engine.
 """
 
+import io
 import json
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import yaml
 from PIL import Image
@@ -22,9 +24,9 @@ from PIL import Image
 from fusionvl.data import Sample, Turn, llava
 from fusionvl.data.easy_vqa import EasyVqaImage, divide_train, load_split
 from fusionvl.provenance import versions_of
-from fusionvl.run_folder import written_whole
+from fusionvl.run_folder import UNFINISHED, write_whole, writing
+from fusionvl.synth.scenes.things import Split
 
-Split: TypeAlias = Literal["train", "held-out"]
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 SHAPES = ("circle", "rectangle", "triangle")
 COLOURS = ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow")
@@ -89,15 +91,25 @@ def write_small_shapes(folder: Path, settings: SmallShapeSettings) -> Path:
     if folder.exists():
         raise ValueError(f"{folder} exists already; name another folder, or remove it")
     shapes = known_shapes(settings.split)
-    with written_whole(folder) as unfinished:
+    unfinished = _begun(folder.with_name(f"{folder.name}.{UNFINISHED}"), settings)
+    with writing(folder):
         for kind in KINDS:
             samples = _written(unfinished, kind, settings, shapes)
             llava.write_llava(unfinished / f"{kind}.json", samples, image_root=unfinished)
         entries = [{"json_path": f"{kind}.json", "sampling_strategy": "all"} for kind in KINDS]
-        (unfinished / "mixture.yaml").write_text(yaml.safe_dump({"datasets": entries}, sort_keys=False))
-        provenance = {"settings": asdict(settings), "versions": versions_of(("fusionvl", "easy-vqa", "pillow"))}
-        (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        write_whole(unfinished / "mixture.yaml", yaml.safe_dump({"datasets": entries}, sort_keys=False))
+        unfinished.rename(folder)
     return folder / "mixture.yaml"
+
+
+def _begun(folder: Path, settings: SmallShapeSettings) -> Path:
+    """The folder, with what is there of these settings and versions; what was begun under others is removed."""
+    provenance = {"settings": asdict(settings), "versions": versions_of(("fusionvl", "easy-vqa", "pillow"))}
+    record, text = folder / "provenance.json", json.dumps(provenance, indent=2) + "\n"
+    if not record.is_file() or record.read_text() != text:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_whole(record, text)
+    return folder
 
 
 def known_shapes(split: Split) -> list[KnownShape]:
@@ -145,6 +157,8 @@ def _written(folder: Path, kind: str, settings: SmallShapeSettings, shapes: Sequ
     for number in range(settings.count):
         shape, place, turns = small_shape_sample(kind, number, settings, shapes)
         path = folder / "images" / kind / f"{number:07d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw_small_shape(shape, place, settings.size).save(path)
+        if not path.exists():
+            buffer = io.BytesIO()
+            draw_small_shape(shape, place, settings.size).save(buffer, "PNG")
+            write_whole(path, buffer.getvalue())
         yield Sample(id=f"{kind}-{number}", turns=turns, image=path, source=kind)

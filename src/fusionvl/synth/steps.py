@@ -7,11 +7,11 @@ not fit rejects the row. Knows no backend but by its client, and no files.
 from dataclasses import replace
 from typing import Any, Protocol
 
-from fusionvl.synth.distribution import Spend
 from fusionvl.synth.kinds import KINDS
 from fusionvl.synth.kinds.written import AnswerError, parse
 from fusionvl.synth.prompts import Prompts
 from fusionvl.synth.rows import Row, seed_of
+from fusionvl.synth.shards import Spend
 from fusionvl.synth.text_client import Message, Price, RequestError, TextClient, TextReply, TextRequest, message
 
 

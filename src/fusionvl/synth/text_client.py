@@ -79,7 +79,7 @@ class LocalModel:
         json_schema: Whether the model can write nothing but what fits the schema (needs llguidance); answers are
             checked either way.
         dtype: What to compute in; `auto` for what the weights are kept in.
-        devices: `cpu`, `cuda:0`, ...; `auto` for a GPU if there is one.
+        devices: `cpu`, `cuda:0`, ...; `auto` for every GPU of the machine, or else its CPU.
         batch_size: Most requests of a forward pass.
         kind: Which backend.
     """
@@ -90,7 +90,7 @@ class LocalModel:
     max_tokens: int = 1024
     json_schema: bool = True
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    devices: list[str] = field(default_factory=lambda: ["cpu"], metadata=OPERATIONAL)
+    devices: list[str] = field(default_factory=lambda: ["auto"], metadata=OPERATIONAL)
     batch_size: int = field(default=1, metadata=OPERATIONAL)
     kind: Literal["local"] = "local"
 
@@ -196,9 +196,7 @@ def named_model(name: str, *, max_tokens: int, temperature: float = 0.0) -> Lang
         return Endpoint(model, [url], temperature=temperature, max_tokens=max_tokens)
     folder, _, file = name.rpartition("/")
     model, gguf = (folder, file) if file.endswith(".gguf") else (name, None)
-    return LocalModel(
-        model, gguf_file=gguf, temperature=temperature, max_tokens=max_tokens, dtype="auto", devices=["auto"]
-    )
+    return LocalModel(model, gguf_file=gguf, temperature=temperature, max_tokens=max_tokens, dtype="auto")
 
 
 def message(role: str, text: str, pictures: Sequence[Path] = ()) -> Message:

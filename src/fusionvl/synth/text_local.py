@@ -2,50 +2,34 @@
 
 However many clients of a model are open in a process, it is loaded once per device. Each request draws its own random
 numbers, so an answer does not depend on what shares its batch (but for the rounding of batched arithmetic; a batch of
-one is exact). Knows no prompts. transformers and torch are imported in the workers only.
+one is exact). Where an answer has a schema, llguidance knows which tokens may come next, and the model may choose no
+others. Knows no prompts and no schemas of its own. transformers is imported in the workers only.
 """
 
 import base64
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
+import numpy as np
 from PIL import Image
 
-from fusionvl.data.extras import locate
-from fusionvl.synth.json_constraint import JsonConstraint
+from fusionvl.data.extras import import_extra, locate
 from fusionvl.synth.text_client import LocalModel, Message, RequestError, TextReply, TextRequest
 from fusionvl.synth.workers import WorkError, Workers
 
+Task: TypeAlias = tuple[TextRequest, LocalModel]
+"""A request, with the settings that say how its answer is written."""
 
-class Weights(NamedTuple):
-    """What is loaded: a model, a GGUF file in it if any, and what it computes in."""
-
-    model: str
-    gguf_file: str | None
-    dtype: str
-
-
-class Writing(NamedTuple):
-    """How an answer is written: see `LocalModel`."""
-
-    temperature: float
-    max_tokens: int
-    json_schema: bool
-
-
-class WritingTask(NamedTuple):
-    """What a worker is asked for."""
-
-    request: TextRequest
-    writing: Writing
-
-
-_Key = tuple[Weights, tuple[str, ...], int]
-_WORKERS: dict[_Key, Workers[WritingTask, TextReply]] = {}
+_Key: TypeAlias = tuple[str, str | None, str, tuple[str, ...], int]
+_WORKERS: dict[_Key, Workers[Task, TextReply]] = {}
 _CLIENTS: Counter[_Key] = Counter()
+
+# As the examples in the prompts are written. Free white space would let a weak model write nothing but that.
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class LocalClient:
@@ -56,18 +40,18 @@ class LocalClient:
     """
 
     def __init__(self, settings: LocalModel) -> None:
-        self._writing = Writing(settings.temperature, settings.max_tokens, settings.json_schema)
-        weights = Weights(settings.model, settings.gguf_file, settings.dtype)
-        self._key: _Key = (weights, tuple(settings.devices), settings.batch_size)
+        self._settings = settings
+        weights = (settings.model, settings.gguf_file, settings.dtype)
+        self._key: _Key = (*weights, tuple(settings.devices), settings.batch_size)
         if self._key not in _WORKERS:
-            _WORKERS[self._key] = Workers(partial(load, weights), settings.devices, settings.batch_size)
+            _WORKERS[self._key] = Workers(partial(load, *weights), settings.devices, settings.batch_size)
         self._workers = _WORKERS[self._key]
         _CLIENTS[self._key] += 1
 
     async def complete(self, request: TextRequest) -> TextReply:
         """Answer a request; see `TextClient`."""
         try:
-            return await self._workers(WritingTask(request, self._writing))
+            return await self._workers((request, self._settings))
         except WorkError as error:
             raise RequestError(str(error)) from error
 
@@ -79,64 +63,64 @@ class LocalClient:
             self._workers.close()
 
 
-def load(weights: Weights, device: str) -> Callable[[Sequence[WritingTask]], list[TextReply]]:
+def load(name: str, gguf_file: str | None, dtype: str, device: str) -> Callable[[Sequence[Task]], list[TextReply]]:
     """Load a model onto a device; what is returned answers batches of requests.
 
     Args:
-        weights: Which.
-        device: `cpu`, `cuda:0`, ...; `auto` for a GPU if there is one.
+        name: Hub name, folder, or `package:NAME`.
+        gguf_file: In it, if any.
+        dtype: What it computes in.
+        device: `cpu`, `cuda:0`, ...
 
     Raises:
         ValueError: When the model is not found, cannot be loaded, or has no chat template.
     """
-    import torch
     import transformers
 
     import fusionvl.auto  # noqa: F401 - so that it may be a FUSION
 
-    source = locate(weights.model)
-    choices = {} if weights.gguf_file is None else {"gguf_file": weights.gguf_file}
+    source = locate(name)
+    choices = {} if gguf_file is None else {"gguf_file": gguf_file}
     try:
         config = transformers.AutoConfig.from_pretrained(source, **choices)
         sees = type(config) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         if sees:
             processor = transformers.AutoProcessor.from_pretrained(source)
-            model: Any = transformers.AutoModelForImageTextToText.from_pretrained(source, dtype=weights.dtype)
+            model: Any = transformers.AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
         else:
             processor = transformers.AutoTokenizer.from_pretrained(source, padding_side="left", **choices)
-            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=weights.dtype, **choices)
+            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **choices)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{weights.model} cannot be loaded as a language model: {error}") from error
+        raise ValueError(f"{name} cannot be loaded as a language model: {error}") from error
     if not processor.chat_template:
-        raise ValueError(f"{weights.model} has no chat template: take a model that is tuned to follow instructions")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return LoadedModel(weights, processor, model.to(device).eval(), sees)
+        raise ValueError(f"{name} has no chat template: take a model that is tuned to follow instructions")
+    shown = name if gguf_file is None else f"{name}/{gguf_file}"
+    return LoadedModel(shown, processor, model.to(device).eval(), sees)
 
 
 class LoadedModel:
     """A model on its device.
 
     Args:
-        weights: Which.
+        name: What replies call it.
         processor: Its processor or, when it sees nothing, its tokenizer.
         model: The model itself.
         sees: Whether it takes pictures.
     """
 
-    def __init__(self, weights: Weights, processor: Any, model: Any, sees: bool) -> None:
-        self._name = weights.model if weights.gguf_file is None else f"{weights.model}/{weights.gguf_file}"
+    def __init__(self, name: str, processor: Any, model: Any, sees: bool) -> None:
+        self._name = name
         self._processor = processor
         self._tokenizer = processor.tokenizer if sees else processor
         self._model = model
         self._sees = sees
-        self._constraint: JsonConstraint | None = None
+        self._vocabulary: Any = None  # as llguidance knows it
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         ends = model.generation_config.eos_token_id or self._tokenizer.eos_token_id
         self._ends: list[int] = ends if isinstance(ends, list) else [ends]
 
-    def __call__(self, tasks: Sequence[WritingTask]) -> list[TextReply]:
+    def __call__(self, tasks: Sequence[Task]) -> list[TextReply]:
         """Answer a batch; those that are to be written alike together.
 
         Raises:
@@ -144,27 +128,29 @@ class LoadedModel:
             ModuleNotFoundError: When llguidance is not installed and answers shall keep to their schema.
         """
         replies: dict[int, TextReply] = {}
-        for writing in dict.fromkeys(task.writing for task in tasks):
-            numbers = [number for number, task in enumerate(tasks) if task.writing == writing]
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for number, (_, settings) in enumerate(tasks):
             # Processors of pictures pad batches in ways of their own: each request alone.
-            for batch in [[number] for number in numbers] if self._sees else [numbers]:
-                written = self._write([tasks[number].request for number in batch], writing)
-                replies.update(zip(batch, written, strict=True))
+            way = (settings.temperature, settings.max_tokens, settings.json_schema, number if self._sees else None)
+            alike.setdefault(way, []).append(number)
+        for numbers in alike.values():
+            written = self._write([tasks[number][0] for number in numbers], tasks[numbers[0]][1])
+            replies.update(zip(numbers, written, strict=True))
         return [replies[number] for number in range(len(tasks))]
 
-    def _write(self, requests: Sequence[TextRequest], writing: Writing) -> list[TextReply]:
+    def _write(self, requests: Sequence[TextRequest], settings: LocalModel) -> list[TextReply]:
         from transformers import GenerationConfig, LogitsProcessorList
 
         inputs = self._inputs(requests).to(self._model.device)
         length = inputs["input_ids"].shape[1]
-        self._check_length(length, writing.max_tokens)
+        self._check_length(length, settings.max_tokens)
         draws = LogitsProcessorList()
-        if writing.json_schema and any(request.schema is not None for request in requests):
-            draws.append(self._json_constraint().processor([request.schema for request in requests]))
-        if writing.temperature > 0:
-            draws.append(_draw_by_row([request.seed for request in requests], writing.temperature))
+        if settings.json_schema and any(request.schema is not None for request in requests):
+            draws.append(self._json_masks([request.schema for request in requests]))
+        if settings.temperature > 0:
+            draws.append(_draw_by_row([request.seed for request in requests], settings.temperature))
         config = GenerationConfig(
-            max_new_tokens=writing.max_tokens,
+            max_new_tokens=settings.max_tokens,
             do_sample=False,  # the processor draws: the likeliest token after its noise is a sample
             eos_token_id=self._ends,
             pad_token_id=self._tokenizer.pad_token_id,
@@ -192,10 +178,24 @@ class LoadedModel:
         if most is not None and prompt + answer > most:
             raise ValueError(f"{prompt} tokens of prompt and {answer} of answer are more than the model's {most}")
 
-    def _json_constraint(self) -> JsonConstraint:
-        if self._constraint is None:
-            self._constraint = JsonConstraint(self._tokenizer, self._ends)
-        return self._constraint
+    def _json_masks(self, schemas: Sequence[dict[str, Any] | None]) -> "JsonMasks":
+        needed_for = "Keeping a local model to JSON (json_schema: true)"
+        library: Any = import_extra("llguidance", extra="synth", needed_for=needed_for)
+        if self._vocabulary is None:
+            bridge: Any = import_extra("llguidance.hf", extra="synth", needed_for=needed_for)
+            try:
+                self._vocabulary = bridge.from_tokenizer(self._tokenizer, eos_token=self._ends)
+            except ValueError as error:
+                raise ValueError(
+                    f"The tokenizer of this model cannot be kept to JSON ({error}): set json_schema: false"
+                ) from error
+        matcher = library.LLMatcher
+        grammars = [
+            None if schema is None else matcher.grammar_from_json_schema(json.dumps(schema), overrides=_SPACING)
+            for schema in schemas
+        ]
+        matchers = [None if grammar is None else matcher(self._vocabulary, grammar) for grammar in grammars]
+        return JsonMasks(matchers, self._ends)
 
     def _reply(self, tokens: list[int], read: int) -> TextReply:
         stops = [position for position, token in enumerate(tokens) if token in self._ends]
@@ -236,3 +236,50 @@ def _draw_by_row(seeds: Sequence[int], temperature: float) -> Callable[[Any, Any
         return scores.float() / temperature + noise.to(scores.device)
 
     return draw
+
+
+class JsonMasks:
+    """A logits processor for one call of `generate`: follows what each row has written so far.
+
+    Args:
+        matchers: What llguidance knows of each row's schema; None for free text.
+        ends: The tokens that end an answer.
+    """
+
+    def __init__(self, matchers: Sequence[Any], ends: list[int]) -> None:
+        self._matchers = matchers
+        self._ends = ends
+        self._has_begun = False
+
+    def __call__(self, ids: Any, scores: Any) -> Any:
+        """Lets only those tokens pass that fit.
+
+        Args:
+            ids: Tokens so far, of shape (rows, length).
+            scores: Logits of the next one, of shape (rows, vocabulary).
+
+        Returns:
+            The logits, with minus infinity where a token does not fit.
+
+        Raises:
+            ValueError: When a schema cannot be followed.
+        """
+        import torch
+
+        fits = np.zeros(scores.shape, dtype=np.uint8)
+        for row, matcher in enumerate(self._matchers):
+            if matcher is None:
+                fits[row] = 1
+                continue
+            if self._has_begun and not matcher.is_stopped():
+                matcher.consume_token(int(ids[row, -1]))
+            if matcher.is_stopped() and not matcher.is_error():
+                fits[row, self._ends] = 1  # the answer is whole
+                continue
+            bits = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+            if matcher.is_error():
+                raise ValueError(f"the answer cannot be kept to its schema: {matcher.get_error()}")
+            width = min(len(bits), fits.shape[1])  # a model may have more logits than its tokenizer has tokens
+            fits[row, :width] = bits[:width]
+        self._has_begun = True
+        return scores.masked_fill(torch.from_numpy(fits == 0).to(scores.device), float("-inf"))

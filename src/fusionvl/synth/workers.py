@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Generic, TypeVar
@@ -30,7 +30,7 @@ class Workers(Generic[Request, Reply]):
 
     Args:
         build: Called in each process with its device; what it returns answers batches. Must be picklable.
-        devices: Where: `cpu`, `cuda:0`, ...; may name one several times.
+        devices: Where, see `devices_here`; may name one several times.
         batch_size: Most requests of a batch.
     """
 
@@ -41,7 +41,7 @@ class Workers(Generic[Request, Reply]):
         spawn = multiprocessing.get_context("spawn")
         self._idle = [
             ProcessPoolExecutor(1, mp_context=spawn, initializer=_begin, initargs=(build, device))
-            for device in devices
+            for device in devices_here(devices)
         ]
         self._all = tuple(self._idle)
         self._batch_size = batch_size
@@ -94,6 +94,17 @@ class Workers(Generic[Request, Reply]):
             else:
                 answer.set_result(reply)
         self._start()
+
+
+def devices_here(names: Iterable[str]) -> list[str]:
+    """The devices of these names: `cpu`, `cuda:0`, ...; `auto` is every GPU of this machine, or else the CPU."""
+    return [device for name in names for device in (_gpus() or ["cpu"] if name == "auto" else [name])]
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 _compute: Compute[Any, Any] | None = None

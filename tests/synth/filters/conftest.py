@@ -9,9 +9,8 @@ import pytest
 from fake_client import FakeClient
 from PIL import Image, ImageDraw
 
-from fusionvl.synth.row_files import SHARD_FOLDER, write_records
 from fusionvl.synth.rows import Row, SynthTurn, row_id
-from fusionvl.synth.shards import shard_path
+from fusionvl.synth.shard_files import ROW_SCHEMA, SHARD_FOLDER, shard_path, write_records
 
 COLOURS = ("red", "green", "blue", "purple", "orange", "brown")
 SHAPES = ("circle", "square")
@@ -79,7 +78,7 @@ class Runs:
         size = -(-len(rows) // shards)
         for shard in range(shards):
             part = [row.to_dict() for row in rows[shard * size : (shard + 1) * size]]
-            write_records(shard_path(self.folder / SHARD_FOLDER, shard), part)
+            write_records(shard_path(self.folder / SHARD_FOLDER, shard), part, ROW_SCHEMA)
         kinds = Counter(row.kind for row in rows)
         settings = {"source": "drawn", "split": "train", "seed": 0, "rows": kinds, "shard_size": size}
         (self.folder / "run.json").write_text(json.dumps({"settings": settings, "versions": {}}))

@@ -2,19 +2,23 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
 from fake_client import FakeClient
 from PIL import Image
 
-from fusionvl.synth.filters.blind import score_blind
-from fusionvl.synth.filters.closed_book import score_closed_book
+from fusionvl.synth.filters import FILTERS, available, make_filter
+from fusionvl.synth.filters.asking import blind, closed_book, judge, score_replies
 from fusionvl.synth.filters.filter import FilterModels
-from fusionvl.synth.filters.judge import score_judge
-from fusionvl.synth.filters.registry import FILTERS, available, make_filter
 from fusionvl.synth.rows import SynthTurn
 from fusionvl.synth.text_client import RequestError
+
+
+def asked(row, folder, client, name, asks):
+    """The scores of one row."""
+    return asyncio.run(score_replies(row, folder, name, asks, client))
 
 
 def test_closed_book_takes_the_worst_turn_and_verdicts_on_long_answers(runs):
@@ -31,7 +35,7 @@ def test_closed_book_takes_the_worst_turn_and_verdicts_on_long_answers(runs):
         return good.turns[1].correct if "first" in text else good.turns[2].answer
 
     client = FakeClient(reply)
-    scores = [asyncio.run(score_closed_book(row, runs.folder, client, votes=2)) for row in (good, bad)]
+    scores = [asked(row, runs.folder, client, "closed-book", partial(closed_book, votes=2)) for row in (good, bad)]
     assert [each["closed_book_worst"] for each in scores] == [1, 0]
     assert [each["closed_book_mean"] for each in scores] == [1, 0.5]
     assert [each["closed_book_asked"] for each in scores] == [3, 2]
@@ -48,22 +52,22 @@ def test_blind_leaves_out_what_cannot_be_guessed_and_turns_options_round(runs):
     )
     row = replace(count, turns=turns)
     client = FakeClient(lambda text: "A" if "A. " in text else "white")
-    scores = [asyncio.run(score_blind(each, runs.folder, client, votes=3)) for each in (row, choice)]
+    scores = [asked(each, runs.folder, client, "blind", partial(blind, votes=3)) for each in (row, choice)]
     assert [each["blind_asked"] for each in scores] == [1, 1]
     assert [each["blind_guessed"] for each in scores] == [1, 0]
     assert scores[1]["blind_mean"] <= 1 / 3 + 1e-9, "a favourite letter is right once at most"
-    asked = [request[1]["content"] for request in client.requests]
-    assert not any(row.description in text for text in asked)
-    assert len({text.split("\n")[1] for text in asked if "A. " in text}) == 3
+    told = [request[1]["content"] for request in client.requests]
+    assert not any(row.description in text for text in told)
+    assert len({text.split("\n")[1] for text in told if "A. " in text}) == 3
 
 
 def test_the_judge_is_shown_the_image_and_not_asked_about_what_has_none(runs):
     row, gone = runs.rows(3)[::2]
     (runs.folder / gone.image).write_bytes(b"no image")
     client = FakeClient(lambda text: row.turns[0].answer)
-    assert asyncio.run(score_judge(gone, runs.folder, client))["judge_asked"] == 0
+    assert asked(gone, runs.folder, client, "judge", judge)["judge_asked"] == 0
     assert client.requests == []
-    scores = asyncio.run(score_judge(row, runs.folder, client))
+    scores = asked(row, runs.folder, client, "judge", judge)
     assert (scores["judge_asked"], scores["judge_worst"]) == (3, 0)
     picture = client.requests[0][0]["content"][0]
     assert picture["image_url"]["url"].startswith("data:image/jpeg;base64,")
@@ -77,7 +81,7 @@ def test_a_row_without_an_answer_is_an_error_not_a_bad_row(runs, reply):
         return reply
 
     with pytest.raises(RequestError, match="lost connection" if reply else "a reply without text"):
-        asyncio.run(score_closed_book(runs.rows(1)[0], runs.folder, FakeClient(answer), votes=1))
+        asked(runs.rows(1)[0], runs.folder, FakeClient(answer), "closed-book", partial(closed_book, votes=1))
 
 
 def test_what_is_asked_for_and_what_it_needs():
@@ -135,15 +139,15 @@ def test_the_shipped_model_judges_pictures(runs):
         picture.paste(colour, (16, 16, 48, 48))
         picture.save(runs.folder / image)
         rows.append(replace(row, image=image, turns=(SynthTurn("What color is the shape?", said),)))
-    judge = make_filter("judge", FilterModels(judge="nano"))
+    each = make_filter("judge", FilterModels(judge="nano"))
 
     async def judged():
-        return [(await judge.score(row, runs.folder))["judge_worst"] for row in rows]
+        return [(await each.score(row, runs.folder))["judge_worst"] for row in rows]
 
     try:
         assert asyncio.run(judged()) == [1, 1, 0, 0]
     finally:
-        judge.close()
+        each.close()
 
 
 def test_similarity_with_a_tiny_siglip(runs, tiny_siglip):

@@ -9,13 +9,12 @@ import pytest
 from fusionvl.cli import main
 from fusionvl.data.mixture import open_mixture
 from fusionvl.run_folder import read_record
-from fusionvl.synth.distribution import Sharing
 from fusionvl.synth.export import export_rows, export_selection
 from fusionvl.synth.filtering import filter_run
-from fusionvl.synth.row_files import SHARD_FOLDER
 from fusionvl.synth.rows import SynthTurn
 from fusionvl.synth.selection import asked_rules, select_rows, write_selection
-from fusionvl.synth.shards import shard_path
+from fusionvl.synth.shard_files import SHARD_FOLDER, shard_path
+from fusionvl.synth.shards import Sharing
 
 
 def choose(folder, *limits):

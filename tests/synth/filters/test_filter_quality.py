@@ -7,9 +7,9 @@ from fake_client import knowing
 
 from fusionvl.synth.corruptions import named_corruptions
 from fusionvl.synth.filter_quality import UNTOUCHED, as_table, measure_filters, spoil_run
+from fusionvl.synth.filters import NEEDS_NO_MODEL
 from fusionvl.synth.filters.filter import FilterModels
-from fusionvl.synth.filters.registry import NEEDS_NO_MODEL
-from fusionvl.synth.row_files import finished_rows
+from fusionvl.synth.shard_files import finished_rows
 
 
 def test_filters_find_what_was_spoiled(runs):

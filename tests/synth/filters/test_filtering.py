@@ -9,14 +9,13 @@ from fake_client import FakeClient, knowing
 
 from fusionvl.cli import main
 from fusionvl.run_folder import RowFile
-from fusionvl.synth.distribution import Sharing
 from fusionvl.synth.filtering import filter_run
+from fusionvl.synth.filters import NEEDS_NO_MODEL
 from fusionvl.synth.filters.filter import FilterModels
-from fusionvl.synth.filters.registry import NEEDS_NO_MODEL
-from fusionvl.synth.row_files import SHARD_FOLDER
 from fusionvl.synth.scores import filters_of, ok_rows, read_scores, scores_folder
 from fusionvl.synth.selection import SelectionRules, select_rows
-from fusionvl.synth.shards import shard_path
+from fusionvl.synth.shard_files import SHARD_FOLDER, shard_path
+from fusionvl.synth.shards import Sharing
 from fusionvl.synth.text_client import RequestError
 
 HERE = Sharing(shown=False)

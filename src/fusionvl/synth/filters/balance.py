@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusionvl.synth.choices import LETTERS, choices_of
 from fusionvl.synth.filters.agreement import SHORT_WORDS
-from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, plain_filter
+from fusionvl.synth.filters.filter import Scores
 from fusionvl.synth.filters.rules import answer_text
 from fusionvl.synth.rows import Row, SynthTurn
 
@@ -18,11 +18,6 @@ SEPARATOR = "\n"
 """Between the names of a row's turns."""
 
 _OPENING = 4  # words of a question that tell its form
-
-
-def balance_filter(models: FilterModels) -> Filter:
-    """The filter `balance`."""
-    return plain_filter("balance", BALANCE_COLUMNS, score_balance)
 
 
 def score_balance(row: Row, folder: Path) -> Scores:

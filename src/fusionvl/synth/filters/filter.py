@@ -1,6 +1,6 @@
 """What a filter is: it looks at one row and gives scores. Knows no filter in particular and no file of scores."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,7 +47,7 @@ class Filter:
             could not be scored, and another time may; `ValueError` for what concerns every row.
         settings: All that the scores depend on, versions of what computes them included; JSON.
         close: Gives back connections and processes.
-        gpus: How many GPUs its model takes here.
+        devices: Where its model runs here.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Filter:
     score: Callable[[Row, Path], Awaitable[Scores]]
     settings: dict[str, Any]
     close: Callable[[], None] = _nothing
-    gpus: int = 0
+    devices: Sequence[str] = ()
 
 
 def plain_filter(
@@ -74,10 +74,3 @@ def computed_by(*packages: str) -> dict[str, Any]:
     names = ("fusionvl", *packages)
     versions = versions_of(names)
     return {"versions": {name: versions[name] for name in names}}
-
-
-def gpus_here() -> list[str]:
-    """The GPUs of this machine, as devices: a model of the user's runs on all of them, or else on the CPU."""
-    import torch
-
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())]

@@ -6,18 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, plain_filter
+from fusionvl.synth.filters.filter import Scores
 from fusionvl.synth.rows import Row
 
 IMAGE_COLUMNS = {"image_decodes": float, "image_side": float, "image_contrast": float, "image_sharpness": float}
 
 _EDGES = 0.01  # share of the pixels that are taken as its edges
 _BRIGHTNESS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-
-
-def image_filter(models: FilterModels) -> Filter:
-    """The filter `images`."""
-    return plain_filter("images", IMAGE_COLUMNS, score_image, "pillow")
 
 
 def score_image(row: Row, folder: Path) -> Scores:

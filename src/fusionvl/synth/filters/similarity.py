@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, computed_by, gpus_here
+from fusionvl.synth.filters.filter import Filter, FilterModels, Scores, computed_by
 from fusionvl.synth.filters.images import decoded
 from fusionvl.synth.rows import Row
 from fusionvl.synth.text_client import RequestError
-from fusionvl.synth.workers import WorkError, Workers
+from fusionvl.synth.workers import WorkError, Workers, devices_here
 
 SIMILARITY_COLUMNS = {"similarity": float}
 
@@ -32,10 +32,10 @@ def similarity_filter(models: FilterModels) -> Filter:
     """
     if models.similarity is None:
         raise ValueError("the filter 'similarity' needs a CLIP or SigLIP model: --similarity-model")
-    gpus = gpus_here()
-    scorer = Similarity(models.similarity, gpus or ["cpu"])
+    devices = devices_here(["auto"])
+    scorer = Similarity(models.similarity, devices)
     settings = computed_by("pillow", "torch", "transformers") | {"model": models.similarity}
-    return Filter("similarity", SIMILARITY_COLUMNS, scorer.score, settings, scorer.close, len(gpus))
+    return Filter("similarity", SIMILARITY_COLUMNS, scorer.score, settings, scorer.close, devices)
 
 
 class Similarity:
