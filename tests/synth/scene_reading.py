@@ -467,7 +467,7 @@ def wrong_answers(sample):
 
 def fault_of(pictures, turn):
     question = turn.question.split("\n")[0]
-    if DESCRIBE.fullmatch(question) and not turn.question.endswith(SHORT):
+    if DESCRIBE.fullmatch(question) and turn.correct is None:
         if described(pictures[0], turn.answer):
             return ""
         if not drawn_facts.is_drawn(pictures[0]):  # of one drawn thing, it also asks what that is
@@ -477,7 +477,8 @@ def fault_of(pictures, turn):
     if match is None:
         return "a question that is not known"
     short, full = answer(*pictures, *match.groups())
-    if turn.question.endswith(SHORT):
+    asks_for_it = turn.question.endswith(SHORT)
+    if asks_for_it or (drawn_facts.is_drawn(pictures[0]) and turn.question == question and turn.correct is not None):
         return "" if turn.answer == turn.correct == short else f"should be {short!r}"
     if turn.question.endswith(LETTER):
         options = [line[3:] for line in turn.question.split("\n")[1:-1]]

@@ -30,7 +30,7 @@ def test_every_full_answer_and_no_wrong_option_follows_from_the_graph(kind, monk
         assert len(set(question.wrong)) == len(question.wrong)
         return question.long()
 
-    monkeypatch.setattr(SceneQuestion, "short", long)
+    monkeypatch.setattr(SceneQuestion, "brief", long)
     samples = [scene_sample(kind, number) for number in range(2 * COUNT)]
     assert all(turn.correct is None for sample in samples for turn in sample.turns)
     assert [line for sample in samples for line in wrong_answers(sample)] == []

@@ -1,7 +1,7 @@
 """Four kinds that are not the paper's, of things that artists have drawn: their names, their places, their number.
 
 Each question has one right answer: names come from left to right, what is bigger is bigger by far, and where a thing
-is told or denied by its kind, no other thing of the picture could be meant.
+is told or denied by its kind, no other thing of the picture could be meant. Answers are short without being asked to.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ _IS_THERE = ("Is there {it} in the image?", "Does the image show {it}?", "Can yo
 def _thing(draws: Draws, split: Split) -> Content:
     """One thing, and what it is."""
     scene = one_drawn(draws, split)
-    return Content((scene,), (_what(scene, draws).short(),))
+    return Content((scene,), (_what(scene, draws).brief(),))
 
 
 def _names(draws: Draws, split: Split) -> Content:
@@ -66,7 +66,7 @@ def _names(draws: Draws, split: Split) -> Content:
     while True:
         scene = several_drawn(draws, split, count)
         if asked := _from_left(scene, draws):
-            return Content((scene,), (asked[0].short(),))
+            return Content((scene,), (asked[0].brief(),))
 
 
 def _scene(draws: Draws, split: Split) -> Content:
@@ -79,7 +79,7 @@ def _scene(draws: Draws, split: Split) -> Content:
         questions += _from_left(scene, draws) + _bigger(scene, draws) + _places(scene, draws)
         questions.append(how_many(draws, "thing", len(scene.things)))
     composed = Composed(scene, questions)
-    return composed.content(question.short() for question in composed.chosen(draws, 8))
+    return composed.content(question.brief() for question in composed.chosen(draws, 8))
 
 
 def _places(scene: Scene, draws: Draws) -> list[SceneQuestion]:
@@ -97,7 +97,7 @@ def _count(draws: Draws, split: Split) -> Content:
     questions += [how_many(draws, "thing", len(scene.things)), *_is_there(scene, draws), *_ground(scene, draws)]
     questions += _counted_kinds(scene, draws)
     composed = Composed(scene, questions, how_many(draws, name, counts[name]))
-    return composed.content(question.short() for question in composed.chosen(draws, 4))
+    return composed.content(question.brief() for question in composed.chosen(draws, 4))
 
 
 def _what(scene: Scene, draws: Draws) -> SceneQuestion:

@@ -34,6 +34,10 @@ class SceneQuestion:
         """Answered in a word or phrase, and asking for that."""
         return SynthTurn(f"{self.text}\n{SHORT}", self.answer, correct=self.answer)
 
+    def brief(self) -> SynthTurn:
+        """The same without asking for it: of a kind whose answers are never longer."""
+        return SynthTurn(self.text, self.answer, correct=self.answer)
+
     def long(self) -> SynthTurn:
         """Answered in a sentence."""
         return SynthTurn(self.text, self.full)
