@@ -24,9 +24,15 @@ from fusionvl.data.mixture_file import read_mixture_file
 from fusionvl.data.sampling_strategy import Strategy
 from fusionvl.synth.recipe import SynthRecipe
 from fusionvl.train.config import Recipe
+from fusionvl.train.encoder_recipe import EncoderRecipe
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
-RECIPES = {"train": Recipe, "synth run": SynthRecipe, "ablate": AblationRecipe}  # by the command that takes them
+RECIPES = {  # by the command that takes them
+    "train": Recipe,
+    "train, stage 0": EncoderRecipe,
+    "synth run": SynthRecipe,
+    "ablate": AblationRecipe,
+}
 _MADE = "Made from the code by `python scripts/reference.py`."
 
 
