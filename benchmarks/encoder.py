@@ -28,6 +28,7 @@ from fusionvl.synth.scene_sample import scene_sample
 from fusionvl.synth.scenes.drawings import Drawings
 from fusionvl.synth.scenes.drawn_things import characters
 from fusionvl.synth.scenes.things import Split
+from fusionvl.train.base_weights import quiet
 from fusionvl.train.captioned_pictures import CaptionCollator, Captioned, CaptionedPictures, normalized
 from fusionvl.train.encoder_pretraining import caption_features, picture_features
 
@@ -47,7 +48,8 @@ def main() -> None:
     parser.add_argument("--drawings", type=Path, required=True, help="the drawings")
     parser.add_argument("--artists", nargs="+", default=["noto", "twemoji", "fluent-emoji-flat", "emojione"])
     options = parser.parse_args()
-    model = SiglipModel.from_pretrained(options.model).eval()
+    with quiet():
+        model = SiglipModel.from_pretrained(options.model, dtype=torch.float32).eval()
     side, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings
     collate = CaptionCollator(AutoTokenizer.from_pretrained(options.model), length)
 

@@ -49,6 +49,10 @@ def test_the_plot_shows_what_was_measured(tmp_path):
     plot_metrics(path)
     assert Image.open(path.with_suffix(".png")).size[1] > loss_only[1], "one more panel"
     assert len(pixels(path.with_suffix(".png"))) > 10
+    both = Image.open(path.with_suffix(".png")).size
+    write_rows(path, [*measured, line("1.5", 5, **{"held_out_accuracy/one": 0.5, "held_out_accuracy/other": 0.25})])
+    plot_metrics(path)
+    assert Image.open(path.with_suffix(".png")).size[1] == both[1], "of each data set, too"
 
 
 def test_a_run_leaves_log_plot_and_tracker(tmp_path, recipe):

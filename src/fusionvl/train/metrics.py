@@ -115,7 +115,8 @@ def plot_metrics(path: Path) -> None:
     """
     figures = import_extra("matplotlib.figure", extra="train", needed_for="the plot of a training run")
     rows = list(read_rows(path, dict))
-    panels = [title for title, names in _PANELS.items() if any(name in row for row in rows for name in names)]
+    logged = {key.partition("/")[0] for row in rows for key in row}
+    panels = [title for title, names in _PANELS.items() if logged.intersection(names)]
     if not panels:
         return
     figure = figures.Figure(figsize=(11, 2.2 * len(panels) + 0.6), layout="constrained")
