@@ -22,7 +22,7 @@ from fusionvl.synth.scenes.things import draw_background, is_held_out, visible_p
 
 MOST_TURNS = {
     "SynthWhere": 1, "SynthDirection": 1, "ConvQuiz": 8,
-    "DrawnThing": 1, "DrawnNames": 1, "DrawnScene": 8, "DrawnCount": 4,
+    "DrawnThing": 1, "DrawnNames": 1, "DrawnScene": 8, "DrawnCount": 4, "DrawnSmall": 6,
 }  # fmt: skip
 COLOURED = [name for name, kind in KINDS.items() if not kind.needs_drawings]
 

@@ -22,7 +22,7 @@ _FOR_INSTRUCTION = (MULTI_CHOICE, CONV_SHORT, CONV_LONG, CONTRAST_SHORT, CONTRAS
 _OF_SCENES_ALONE = (*FROM_SCRATCH, CONV_QUIZ, *DRAWN)
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (*_FOR_ALIGNMENT, *_FOR_INSTRUCTION, *_OF_SCENES_ALONE)}
-"""The paper's twelve, five for alignment and seven for instruction, then nine of our own, of scenes alone."""
+"""The paper's twelve, five for alignment and seven for instruction, then ten of our own, of scenes alone."""
 
 
 def kind_named(name: str) -> Kind:

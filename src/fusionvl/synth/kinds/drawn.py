@@ -1,4 +1,4 @@
-"""Four kinds that are not the paper's, of things that artists have drawn: their names, their places, their number.
+"""Five kinds that are not the paper's, of things that artists have drawn: their names, places, number, small ones.
 
 Each question has one right answer: names come from left to right, what is bigger is bigger by far, and where a thing
 is told or denied by its kind, no other thing of the picture could be meant. Answers are short without being asked to.
@@ -12,7 +12,7 @@ from fusionvl.synth.kinds.kind import Content, Kind
 from fusionvl.synth.kinds.naming import BY_NAME
 from fusionvl.synth.kinds.scene_question import SceneQuestion, yes_no
 from fusionvl.synth.kinds.synth_count import how_many
-from fusionvl.synth.kinds.synth_spatial import spatial_questions
+from fusionvl.synth.kinds.synth_spatial import part_questions, spatial_questions
 from fusionvl.synth.kinds.topic import Composed
 from fusionvl.synth.scenes.drawn_things import (
     alike_drawn,
@@ -23,6 +23,7 @@ from fusionvl.synth.scenes.drawn_things import (
     one_drawn,
     several_drawn,
     slender,
+    small_drawn,
 )
 from fusionvl.synth.scenes.draws import Draws
 from fusionvl.synth.scenes.palette import BACKDROPS
@@ -98,6 +99,13 @@ def _count(draws: Draws, split: Split) -> Content:
     questions += _counted_kinds(scene, draws)
     composed = Composed(scene, questions, how_many(draws, name, counts[name]))
     return composed.content(question.brief() for question in composed.chosen(draws, 4))
+
+
+def _small(draws: Draws, split: Split) -> Content:
+    """Up to six questions about small things: which is where, and what is there."""
+    scene = small_drawn(draws, split)
+    composed = Composed(scene, [*part_questions(scene, draws, BY_NAME), *_is_there(scene, draws)])
+    return composed.content(question.brief() for question in composed.chosen(draws, 6))
 
 
 def _what(scene: Scene, draws: Draws) -> SceneQuestion:
@@ -193,4 +201,5 @@ DRAWN = (
     Kind("DrawnNames", _names, needs_drawings=True),
     Kind("DrawnScene", _scene, needs_drawings=True),
     Kind("DrawnCount", _count, needs_drawings=True),
+    Kind("DrawnSmall", _small, needs_drawings=True),
 )

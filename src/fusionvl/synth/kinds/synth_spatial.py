@@ -47,6 +47,14 @@ def spatial_questions(scene: Scene, draws: Draws, naming: Naming = BY_ALL) -> li
     return questions + _extremes(draws, scene.things, naming)
 
 
+def part_questions(scene: Scene, draws: Draws, naming: Naming) -> list[SceneQuestion]:
+    """In which of the picture's nine regions things are, and what is in a region."""
+    questions = []
+    for named in naming.named(scene.things):
+        questions += _where(draws, named) + _which_is_there(draws, scene.things, naming, named[1])
+    return questions
+
+
 def where_questions(scene: Scene, draws: Draws, naming: Naming) -> list[SceneQuestion]:
     """In which of the picture's nine regions things are."""
     return [question for named in naming.named(scene.things) for question in _where(draws, named)]

@@ -21,6 +21,7 @@ from fusionvl.synth.scenes.things import Split, draw_background
 MAX_ALIKE = 6
 _EVERY = 5  # one pair of names of so many is held out
 _MAX_TURN = 20  # degrees either way
+_SMALL = (0.11, 0.15)
 _CELLS = {3: 0.28, 2: 0.45}
 """Rows and columns of a lattice, and the largest diameter at which things in its cells neither touch nor are cut."""
 _SIDES = {1: (0.35, 0.9), 2: (0.24, 0.45), 3: (0.22, 0.4), 4: (0.2, 0.36), 5: (0.22, 0.28), 6: (0.2, 0.28)}
@@ -110,6 +111,11 @@ def alike_drawn(draws: Draws, split: Split) -> Scene:
     return _scene(draws, draws.shuffled([one] * wanted + others), _anywhere)
 
 
+def small_drawn(draws: Draws, split: Split) -> Scene:
+    """Four to seven different things in the cells of a lattice, so small that it takes the tiles to name them."""
+    return _scene(draws, _together(draws, split, draws.integer(4, 7)), _in_cells, _SMALL)
+
+
 def _together(draws: Draws, split: Split, count: int) -> list[str]:
     """Names of different things, none to be mistaken for another.
 
@@ -129,9 +135,14 @@ def _together(draws: Draws, split: Split, count: int) -> list[str]:
     return draws.shuffled(names)
 
 
-def _scene(draws: Draws, names: Sequence[str], places: Callable[[Draws, Sequence[float]], list[Place]]) -> Scene:
+def _scene(
+    draws: Draws,
+    names: Sequence[str],
+    places: Callable[[Draws, Sequence[float]], list[Place]],
+    between: tuple[float, float] | None = None,
+) -> Scene:
     background = _ground(draws)
-    least, most = _SIDES[len(names)]
+    least, most = between or _SIDES[len(names)]
     sides = [draws.between(least, most) for _ in names]
     made = zip(names, sides, places(draws, sides), strict=True)
     return Scene(background, tuple(_thing(draws, name, side, place) for name, side, place in made))
