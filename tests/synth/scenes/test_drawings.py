@@ -41,7 +41,7 @@ def drawings(folder):
 def extent(mask):
     """The first and last column and row of what is seen, as shares of the picture's sides."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return columns[0] / SIZE, rows[0] / SIZE, (columns[-1] + 1) / SIZE, (rows[-1] + 1) / SIZE
+    return columns[0] / len(mask), rows[0] / len(mask), (columns[-1] + 1) / len(mask), (rows[-1] + 1) / len(mask)
 
 
 def lean(mask):
