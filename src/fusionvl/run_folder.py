@@ -159,9 +159,9 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder.rename(discarded))
 
 
-def forget_unfinished(folder: Path) -> None:
-    """Remove what a kill left unfinished in a folder, which no other process may be writing to."""
-    for path in folder.glob(f"*.{UNFINISHED}"):
+def forget_unfinished(folder: Path, of: str = "") -> None:
+    """Remove what a kill left unfinished in a folder, or of one file, to which no other process may be writing."""
+    for path in folder.glob(f"{of}*.{UNFINISHED}"):
         _remove(path)
 
 

@@ -111,6 +111,17 @@ def test_a_run_depends_on_the_prompts_that_it_uses_and_no_others(recipe, tmp_pat
     assert "prompt_hashes.questions/MultiChoice" in capsys.readouterr().err
 
 
+def test_what_a_kill_left_half_written_is_removed(recipe, tmp_path):
+    folder = tmp_path / "run"
+    assert synth_run(recipe(), folder) == 0
+    made = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    (folder / "shards" / "part-00000.parquet").unlink()
+    for name in ("shards/part-00000.parquet.ab12.unfinished", "images/00000/some.jpg.cd34.unfinished"):
+        (folder / name).write_bytes(b"half")
+    assert synth_run(recipe(), folder) == 0
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == made
+
+
 def test_other_rows_or_settings_are_refused(recipe, tmp_path, capsys):
     folder = tmp_path / "run"
     synth_run(recipe(), folder)

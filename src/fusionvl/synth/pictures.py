@@ -234,6 +234,11 @@ async def _with_image(row: Row, folder: Path, shard: int, image: bytes) -> Row:
     Raises:
         CannotWriteError: When the disk is full or the place cannot be written.
     """
-    relative = f"{IMAGE_FOLDER}/{shard:05d}/{row.id}.jpg"
-    await asyncio.to_thread(write_whole, folder / relative, image)
-    return replace(row, image=relative)
+    path = image_folder(folder, shard) / f"{row.id}.jpg"
+    await asyncio.to_thread(write_whole, path, image)
+    return replace(row, image=path.relative_to(folder).as_posix())
+
+
+def image_folder(folder: Path, shard: int) -> Path:
+    """Where a run folder keeps the images of a shard."""
+    return folder / IMAGE_FOLDER / f"{shard:05d}"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fusionvl.provenance import setting_differences
-from fusionvl.run_folder import RECORD, claim, fingerprint, read_record, write_whole
+from fusionvl.run_folder import RECORD, claim, fingerprint, forget_unfinished, read_record, write_whole
 from fusionvl.synth.kinds import KINDS
-from fusionvl.synth.pictures import DiffusionStep, SceneStep, open_drawings
+from fusionvl.synth.pictures import DiffusionStep, SceneStep, image_folder, open_drawings
 from fusionvl.synth.plan import Plan, open_captions
 from fusionvl.synth.progress import Tally
 from fusionvl.synth.prompts import Prompts
@@ -82,7 +82,8 @@ class RowWork:
         self._steps = steps
 
     def rows(self, shard: int) -> Iterator[Row]:
-        """The rows of a shard as they are before anything was made."""
+        """The rows of a shard as they are before anything was made; what a kill left of their images is removed."""
+        forget_unfinished(image_folder(self.folder.parent, shard))
         return self._plan.rows(shard)
 
     async def do(self, row: Row, shard: int, known: Record | None, keep: Keep) -> Record:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from fusionvl.run_folder import CannotWriteError, RowFile, read_rows
+from fusionvl.run_folder import CannotWriteError, RowFile, forget_unfinished, read_rows
 from fusionvl.synth.progress import FuseSettings, RunProgress, Tally
 from fusionvl.synth.shard_files import Record, count_statuses, is_settled, read_records, shard_path, write_records
 
@@ -238,6 +238,7 @@ class _BegunShard:
         except ValueError as error:
             raise ValueError(f"{error}. Several processes share a run with --shard 0/2 and --shard 1/2") from error
         try:
+            forget_unfinished(work.folder, self._final.name)
             rows = list(work.rows(number))
             self.known = self._kept()
             self._order = [row.id for row in rows]
