@@ -107,6 +107,8 @@ class TestSameAsAnswer:
         assert expected != free
         endless.model.generation_config.update(do_sample=True, temperature=5.0, top_k=40)
         assert ask(endless, messages, max_new_tokens=30) == [expected]
+        assert endless.answer([messages], max_new_tokens=30) == [expected]
+        assert "".join(endless.stream(messages, max_new_tokens=30)) == expected.text
 
     def test_in_bfloat16(self, endless, picture):
         endless.model.to(torch.bfloat16)

@@ -156,7 +156,8 @@ class FusionEngine:
             conversations: Lists of messages (`role`, `content` of text and image parts).
             num_latents: Latent tokens of each question; None is the processor's default.
             max_new_tokens: Bound on each answer; the decoder's context may bound it further.
-            **generation: Settings of transformers' `generate` (`do_sample`, `temperature`, `num_beams`, ...).
+            **generation: Settings of transformers' `generate` (`do_sample`, `temperature`, `num_beams`, ...). Without
+                `do_sample=True` the likeliest token is taken, whatever the model's own generation config says.
 
         Raises:
             ValueError: When an image or a conversation cannot be used, or does not fit the context; with the reason.
@@ -164,6 +165,7 @@ class FusionEngine:
         _refuse(generation, *_NOT_BATCHED)
         inputs = self.encode(conversations, num_latents)
         generation = {
+            "do_sample": False,
             "eos_token_id": self.ends or None,
             "max_new_tokens": self.room(inputs, max_new_tokens),
             **generation,
@@ -203,7 +205,7 @@ class FusionEngine:
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             num_latents=num_latents,
         )
-        events = self._events(messages, settings, None, generation)
+        events = self._events(messages, settings, None, {"do_sample": False, **generation})
         return (event.text for event in events if isinstance(event, Piece) and event.text)
 
     def events(self, messages: Conversation, settings: SamplingSettings) -> Iterator[Event]:
