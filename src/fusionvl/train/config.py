@@ -35,6 +35,27 @@ def check_at_least(least: float, holder: Any, *names: str, within: str = "") -> 
             raise ValueError(f"{within}{name} is {value}, and must be a finite number of at least {least}")
 
 
+def check_schedule(holder: Any) -> None:
+    """Refuse what cannot train of the fields that every optimizer's settings have.
+
+    Raises:
+        ValueError: With the field and its value.
+    """
+    check_at_least(0, holder, "warmup_ratio", "min_learning_rate_ratio", "weight_decay", "max_grad_norm")
+    if not 0 <= holder.adam_beta2 < 1:
+        raise ValueError(f"adam_beta2 is {holder.adam_beta2}, and must be from 0 to below 1")
+
+
+def check_rate(what: str, rate: float) -> None:
+    """Refuse a learning rate at which nothing is trained.
+
+    Raises:
+        ValueError: With the rate and the bound.
+    """
+    if rate > _LARGEST_RATE:
+        raise ValueError(f"{what} {rate}, and nothing is trained at more than {_LARGEST_RATE}")
+
+
 @dataclass
 class LearningRates:
     """Peak learning rate of each part; 0 freezes the part.
@@ -189,9 +210,8 @@ class StageConfig:
         if (self.max_steps is None) == (self.epochs is None):
             raise ValueError("give either max_steps or epochs: how long it is trained")
         check_at_least(1, self, "max_steps", "batch_size", "gradient_accumulation", "max_length")
-        check_at_least(0, self, "epochs", "warmup_ratio", "min_learning_rate_ratio", "weight_decay", "max_grad_norm")
-        if not 0 <= self.adam_beta2 < 1:
-            raise ValueError(f"adam_beta2 is {self.adam_beta2}, and must be from 0 to below 1")
+        check_at_least(0, self, "epochs")
+        check_schedule(self)
         if not self.num_latents or min(self.num_latents) < 0:
             raise ValueError(f"num_latents is {self.num_latents}: give counts to draw from, [0] for none")
         if 0 in self.num_latents and len(set(self.num_latents)) > 1:
@@ -201,10 +221,7 @@ class StageConfig:
             )
         rates = vars(self.learning_rates)
         check_at_least(0, self.learning_rates, *rates, within="learning_rates.")
-        if max(rates.values()) > _LARGEST_RATE:
-            raise ValueError(
-                f"learning_rates hold {max(rates.values())}, and nothing is trained at more than {_LARGEST_RATE}"
-            )
+        check_rate("learning_rates hold", max(rates.values()))
         if not any(rates.values()):
             raise ValueError("learning_rates are all 0: nothing would be trained")
         frozen = [part for part in self.lora.parts if not rates[part]] if self.lora else []

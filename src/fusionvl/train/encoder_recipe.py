@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from fusionvl.data.recipe_file import read_recipe
-from fusionvl.train.config import MixtureData, OptimizerName, Precision, check_at_least
+from fusionvl.train.config import MixtureData, OptimizerName, Precision, check_at_least, check_rate, check_schedule
 
 _KEY = "encoder"  # what no other recipe has
 
@@ -119,16 +119,15 @@ class EncoderRecipe:
     def __post_init__(self) -> None:
         check_at_least(1, self, "max_steps", "save_every", "evaluate_every", "log_every")
         check_at_least(2, self, "batch_size")
-        check_at_least(0, self, "learning_rate", "warmup_ratio", "min_learning_rate_ratio", "weight_decay")
-        check_at_least(0, self, "max_grad_norm", "data_workers", "recolored", "dropped_patches")
+        check_at_least(0, self, "learning_rate", "data_workers", "recolored", "dropped_patches")
+        check_schedule(self)
+        check_rate("learning_rate is", self.learning_rate)
         if self.learning_rate == 0:
             raise ValueError("learning_rate is 0: nothing would be learned")
         if self.recolored > 1:
             raise ValueError(f"recolored is {self.recolored}, a share of the pictures: it must be at most 1")
         if self.dropped_patches >= 1:
             raise ValueError(f"dropped_patches is {self.dropped_patches}, a share of them: it must be below 1")
-        if not 0 <= self.adam_beta2 < 1:
-            raise ValueError(f"adam_beta2 is {self.adam_beta2}, and must be from 0 to below 1")
         if self.save_every % self.log_every:
             raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
         names = [each.name for each in self.held_out]
